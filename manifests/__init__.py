@@ -1,0 +1,12 @@
+"""Annotations of video datasets, read strictly and quickly: standard library only.
+
+`load` reads a whole list, `stream` its rows one by one in bounded memory. A dataset is one module
+of this package (``kinetics.py``, ``sports1m.py`` ...); ``_readers.py`` says what it must offer.
+"""
+
+from manifests._errors import ManifestError, RowError
+from manifests._load import load, stream
+from manifests._readers import names
+from manifests._segment import Manifest, Reject, Segment
+
+__all__ = ["Manifest", "ManifestError", "Reject", "RowError", "Segment", "load", "names", "stream"]
