@@ -10,7 +10,8 @@
     └── SegmentFailure             a fact about the data: recorded, and the run goes on
         ├── VideoMissing  Ambiguous  NotInMirror            the source does not have it
         ├── Gone  Private  Removed  AgeRestricted  MembersOnly  GeoBlocked  Forbidden
-        │   RateLimited  BotCheck  NetworkError  Blocked     the server does not give it
+        │   RateLimited  BotCheck  NetworkError  CutShort    the server does not give it
+        │   Blocked  Unexplained
         ├── NotVideo  NoVideoStream  DecodeError  Truncated  TooShort  TooLarge
         │   Unsupported                                      the file cannot be used
         └── Timeout  Poison                                  it hangs or kills its worker
@@ -185,6 +186,20 @@ class NetworkError(SegmentFailure):
     """Name look-up, connection or server error that may pass."""
 
     code = "network"
+    max_attempts = A_FEW_ATTEMPTS
+
+
+class CutShort(SegmentFailure):
+    """The transfer ended before the whole file had come."""
+
+    code = "cut_short"
+    max_attempts = A_FEW_ATTEMPTS
+
+
+class Unexplained(SegmentFailure):
+    """A refusal whose words are in no table; may pass, so tried a few times."""
+
+    code = "unexplained"
     max_attempts = A_FEW_ATTEMPTS
 
 
