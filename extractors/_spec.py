@@ -81,6 +81,11 @@ class Geometry:
         Side of the square crop; None takes the whole resized picture.
     crops : {1, 3, 10}
         1: centre. 3: along the longer side. 10: corners and centre, and their mirror images.
+    keep_crops : bool
+        Each crop makes a row of its own; otherwise a window's row is the mean over its crops.
+    centre : {"floor", "round"}
+        Where an odd margin goes: the smaller half in front (Caffe, TensorFlow), or rounded half
+        to even (torchvision).
     interpolation, antialias
         Rule of the resize, as the network's authors did it.
     """
@@ -89,12 +94,16 @@ class Geometry:
     size_px: tuple[int, int] | None = None
     crop_px: int | None = None
     crops: Literal[1, 3, 10] = 1
+    keep_crops: bool = False
+    centre: Literal["floor", "round"] = "floor"
     interpolation: Interpolation = "bilinear"
     antialias: bool = False
 
     def __post_init__(self) -> None:
         if (self.short_side_px is None) == (self.size_px is None):
             raise ExtractorError("a geometry has either short_side_px or size_px")
+        if self.crops != 1 and self.crop_px is None:
+            raise ExtractorError(f"crops is {self.crops}, but this network sees the whole picture")
 
     def resized(self, height_px: int, width_px: int) -> tuple[int, int]:
         """(height, width) after the resize; the longer side is rounded down, as torchvision.
@@ -141,20 +150,26 @@ class Weights:
     name : str
         What ``--set NAME.weights=`` calls it.
     file : str
-        File name that is looked for; empty when a package brings the file.
+        File name that is looked for in the weights folder, or inside `package`.
+    package : str
+        Installed package that brings the file; empty when it is downloaded.
     sha256, git_blob_sha1 : str
-        Known digests; empty when unknown.
+        Known digests, or their first characters where no more is published; empty when unknown.
     url, licence, trained_on : str
         Where it is published, under which terms, and on what it was trained.
+    classes : str
+        Which class names its logits have: ``imagenet1k``, ``kinetics400``, ``sports1m`` or empty.
     """
 
     name: str
     file: str = ""
+    package: str = ""
     sha256: str = ""
     git_blob_sha1: str = ""
     url: str = ""
     licence: str = ""
     trained_on: str = ""
+    classes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +238,9 @@ class Spec:
 
     @property
     def dim(self) -> int:
-        """D, the length of one row."""
+        """D, the length of one row; logits follow the family's ``classes`` option."""
+        if self.layer == "logits" and "classes" in self.options:
+            return _integer(self, "classes", self.options["classes"])
         return self.layers[self.layer]
 
     def with_settings(self, settings: Mapping[str, str]) -> Spec:
@@ -234,8 +251,8 @@ class Spec:
         settings : Mapping of str to str
             ``preset``, ``fps`` (a number, ``30000/1001`` or ``native``), ``window``, ``stride``,
             ``mode`` (``dense``, ``centred``, ``whole``, ``uniform:N``), ``tail``, ``short``,
-            ``resample``, ``crops``, ``layer``, ``weights``, ``seed``, ``batch``, or a key of
-            this family's `options`.
+            ``resample``, ``crops`` (``1``, ``3``, ``10``, ``10:kept``), ``layer``,
+            ``weights``, ``seed``, ``batch``, or a key of this family's `options`.
 
         Raises
         ------
@@ -257,12 +274,16 @@ class Spec:
         return spec
 
     def declared(self) -> dict[str, Any]:
-        """Return every declared setting that can change a number, as plain JSON values."""
+        """Return every declared setting that can change a number, as plain JSON values.
+
+        The choice of weights and the seed are not here: their digest stands for them.
+        """
         plain = asdict(
             replace(self, layers={}, options={}, presets={}, weights=(), summary="", paper="")
         )
         for name in ("layers", "presets", "weights", "summary", "paper"):
             del plain[name]
+        del plain["weights_choice"], plain["seed"]
         plain["dim"] = self.dim
         plain["options"] = dict(self.options)
         fps = self.sampling.fps
@@ -307,33 +328,46 @@ def _mode(spec: Spec, value: str) -> Sampling:
     return replace(spec.sampling, mode=mode, count=_integer(spec, "mode", count) if count else 0)
 
 
+def _crops(spec: Spec, value: str) -> Geometry:
+    number, _, kept = value.partition(":")
+    if kept:
+        _choice(spec, "crops", kept, ("kept",))
+    crops = _choice(spec, "crops", number, (1, 3, 10))
+    return replace(spec.geometry, crops=crops, keep_crops=bool(kept))
+
+
 def _apply(spec: Spec, key: str, value: str) -> Spec:
     """Return `spec` with one setting changed."""
     choices = {"tail": get_args(Tail), "short": get_args(Short), "resample": get_args(Resample)}
-    if key == "fps":
-        return replace(spec, sampling=replace(spec.sampling, fps=_fps(spec, value)))
-    if key == "mode":
-        return replace(spec, sampling=_mode(spec, value))
+    change: dict[str, Any]
     if key in ("window", "stride"):
         number = _integer(spec, key, value)
-        return replace(spec, sampling=replace(spec.sampling, **{key: number}))
-    if key in choices:
-        chosen = _choice(spec, key, value, choices[key])
-        return replace(spec, sampling=replace(spec.sampling, **{key: chosen}))
-    if key == "crops":
-        crops = _choice(spec, key, value, (1, 3, 10))
-        return replace(spec, geometry=replace(spec.geometry, crops=crops))
-    if key == "layer":
-        return replace(spec, layer=_choice(spec, key, value, tuple(spec.layers)))
-    if key == "weights":
-        return replace(spec, weights_choice=value)
-    if key in ("seed", "batch"):
-        name = {"seed": "seed", "batch": "batch_windows"}[key]
-        return replace(spec, **{name: _integer(spec, key, value)})
-    if key in spec.options:
-        return replace(spec, options={**spec.options, key: value})
-    known = ["preset", "fps", "mode", "window", "stride", *choices, "crops", "layer", "weights"]
-    raise ExtractorError(
-        f"{spec.name} has no setting {key!r}, expected one of "
-        f"{', '.join([*known, 'seed', 'batch', *spec.options])}"
-    )
+        change = {"sampling": _changed(spec.sampling, key, number)}
+    elif key in choices:
+        change = {"sampling": _changed(spec.sampling, key, _choice(spec, key, value, choices[key]))}
+    elif key == "fps":
+        change = {"sampling": replace(spec.sampling, fps=_fps(spec, value))}
+    elif key == "mode":
+        change = {"sampling": _mode(spec, value)}
+    elif key == "crops":
+        change = {"geometry": _crops(spec, value)}
+    elif key == "layer":
+        change = {"layer": _choice(spec, key, value, tuple(spec.layers))}
+    elif key == "weights":
+        change = {"weights_choice": value}
+    elif key in ("seed", "batch"):
+        change = {"batch_windows" if key == "batch" else key: _integer(spec, key, value)}
+    elif key in spec.options:
+        change = {"options": {**spec.options, key: value}}
+    else:
+        known = ["preset", "fps", "mode", "window", "stride", *choices, "crops", "layer"]
+        raise ExtractorError(
+            f"{spec.name} has no setting {key!r}, expected one of "
+            f"{', '.join([*known, 'weights', 'seed', 'batch', *spec.options])}"
+        )
+    return replace(spec, **change)
+
+
+def _changed(sampling: Sampling, key: str, value: Any) -> Sampling:
+    change: dict[str, Any] = {key: value}
+    return replace(sampling, **change)

@@ -1,0 +1,160 @@
+"""Layers that pad as TensorFlow's ``SAME`` does, in two and in three dimensions.
+
+TensorFlow decides the padding from the size it meets: enough zeros that ``ceil(n / stride)``
+outputs exist, the smaller half in front. A fixed symmetric padding, as most PyTorch ports have,
+gives other numbers wherever the stride is 2 and the size is even, and again where it is odd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+TF_BATCH_NORM_EPSILON = 1e-3
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return how many zeros go before and after one axis of length `size`.
+
+    Examples
+    --------
+    >>> same_padding(224, kernel=7, stride=2), same_padding(223, kernel=7, stride=2)
+    ((2, 3), (3, 3))
+    """
+    total = max(kernel - (size % stride or stride), 0)
+    return total // 2, total - total // 2
+
+
+def _pads(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
+    return [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
+
+
+def pad_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Return `x` (N, C, ...) with the zeros of ``SAME`` padding around it."""
+    pads = _pads(x, kernel, stride)
+    if not any(after for _, after in pads):
+        return x
+    return functional.pad(x, [zeros for pair in reversed(pads) for zeros in pair])
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    depth, height, width = values
+    return depth, height, width
+
+
+class SameConv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` with TensorFlow's ``SAME`` padding; its own `padding` stays 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / s), ceil(W / s))."""
+        x = pad_same(x, self.kernel_size, self.stride)
+        return functional.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+
+
+class SameConv3d(nn.Conv3d):
+    """`torch.nn.Conv3d` with TensorFlow's ``SAME`` padding; its own `padding` stays 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C', ceil(T / s), ceil(H / s), ceil(W / s))."""
+        pads = _pads(x, self.kernel_size, self.stride)
+        if all(before == after for before, after in pads):
+            padding = _triple([before for before, _ in pads])
+        else:
+            x, padding = pad_same(x, self.kernel_size, self.stride), (0, 0, 0)
+        return functional.conv3d(
+            x, self.weight, self.bias, self.stride, padding, groups=self.groups
+        )
+
+
+class SameMaxPool2d(nn.MaxPool2d):
+    """Max-pooling with ``SAME`` padding; zeros are neutral because inputs follow a ReLU."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__(kernel, stride)
+        self.window, self.step = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, ceil(H / s), ceil(W / s))."""
+        return functional.max_pool2d(pad_same(x, self.window, self.step), self.window, self.step)
+
+
+class SameMaxPool3d(nn.MaxPool3d):
+    """Max-pooling with ``SAME`` padding; zeros are neutral because inputs follow a ReLU."""
+
+    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
+        super().__init__(kernel, stride)
+        self.window, self.step = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C, ceil(T / s), ceil(H / s), ceil(W / s))."""
+        return functional.max_pool3d(pad_same(x, self.window, self.step), self.window, self.step)
+
+
+class PerFrame(nn.Module):
+    """A 2D network over the frames of a window; the window's row is their mean.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Maps (N, C, H, W) to (N, D).
+    """
+
+    channels_last = True
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, D)."""
+        windows, frames = x.shape[0], x.shape[2]
+        rows: Tensor = self.net(x.transpose(1, 2).flatten(0, 1))  # N*T x D
+        return rows.view(windows, frames, -1).mean(1)
+
+
+def fold_batch_norms(net: nn.Module) -> None:
+    """Fold every batch normalisation into the convolution before it, in place.
+
+    Looks inside every `nn.Sequential` for a convolution directly followed by a normalisation;
+    the network must be in evaluation mode. Outputs move by about 5e-7 relative.
+    """
+    for module in net.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        names = list(module._modules)
+        for conv_name, norm_name in pairwise(names):
+            conv, norm = module._modules[conv_name], module._modules[norm_name]
+            if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(
+                norm, nn.BatchNorm2d | nn.BatchNorm3d
+            ):
+                module._modules[conv_name] = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
+                module._modules[norm_name] = nn.Identity()
+
+
+def unit(
+    channels: tuple[int, int],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    *,
+    groups: int = 1,
+    activation: nn.Module | None = None,
+) -> nn.Sequential:
+    """Return convolution, batch normalisation and activation as ``conv``, ``norm``, ``act``.
+
+    Two or three dimensions, as `kernel` has; ``SAME`` padding; epsilon 1e-3 as TensorFlow's.
+    """
+    settings: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "groups": groups}
+    flat = len(kernel) == 2
+    conv = (SameConv2d if flat else SameConv3d)(*channels, bias=False, **settings)
+    norm = (nn.BatchNorm2d if flat else nn.BatchNorm3d)(channels[1], eps=TF_BATCH_NORM_EPSILON)
+    layers = nn.Sequential()
+    layers.add_module("conv", conv)
+    layers.add_module("norm", norm)
+    if activation is not None:
+        layers.add_module("act", activation)
+    return layers

