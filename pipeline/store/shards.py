@@ -1,0 +1,316 @@
+"""The store on disk and the one way to write to it.
+
+::
+
+    OUT/store.json                                   number of hash buckets, written once
+    OUT/<extractor>-<digest8>/recipe.json            every setting that made these numbers
+    OUT/<extractor>-<digest8>/shards/<bucket>.<part>.h5
+    OUT/<extractor>-<digest8>/index.npz              derived, may be deleted
+
+A segment belongs to the bucket that the sha256 of its key says, for as long as the store lives.
+An attempt reads its bucket's parts, leaves out what they hold, and links the next part number; if
+another attempt took that number meanwhile, it reads again and tries the next one. Parts never
+change and the first link wins, so however often Dask runs a batch, each segment is stored once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StoreError, UsageError
+from pipeline.provenance import Recipe
+from pipeline.store import faults, layout, publish
+from pipeline.store import index as indexing
+from pipeline.store.index import Committed
+from pipeline.store.rows import FailureRow, Receipt, SegmentRow
+
+STORE_FILE = "store.json"
+RECIPE_FILE = "recipe.json"
+SHARDS_FOLDER = "shards"
+STORE_FORMAT = "action-features store"
+SEGMENTS_PER_BUCKET = 64
+MAX_COMMIT_TRIES = 1000
+
+
+def buckets_for(segments: int) -> int:
+    """Return the number of buckets for so many segments: about a batch in each."""
+    return max(1, -(-segments // SEGMENTS_PER_BUCKET))
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An output folder.
+
+    Attributes
+    ----------
+    out : Path
+        The folder.
+    buckets : int
+        Number of hash buckets, fixed when the store was created.
+    """
+
+    out: Path
+    buckets: int
+
+    @classmethod
+    def create(cls, out: Path | str, buckets: int) -> Store:
+        """Make a store, or open the one that is there (its number of buckets stays).
+
+        Raises
+        ------
+        StoreError
+            When the folder holds a ``store.json`` of something else.
+        DiskFull
+            When there is no room.
+        """
+        out = Path(out)
+        if buckets < 1:
+            raise UsageError(f"a store needs at least one bucket, not {buckets}")
+        out.mkdir(parents=True, exist_ok=True)
+        content = {"format": STORE_FORMAT, "schema": layout.SCHEMA, "buckets": buckets}
+        with suppress(FileExistsError):  # written once: whoever came first decided
+            publish.publish(_json(content), out / STORE_FILE)
+        return cls.open(out)
+
+    @classmethod
+    def open(cls, out: Path | str) -> Store:
+        """Open a store.
+
+        Raises
+        ------
+        StoreError
+            When there is none, or ``store.json`` is not ours.
+        """
+        out = Path(out)
+        content = _read_json(out / STORE_FILE, "name the folder given to `extract --out`")
+        if content.get("format") != STORE_FORMAT or content.get("schema") != layout.SCHEMA:
+            raise StoreError(
+                f"{out / STORE_FILE}: format {content.get('format')!r} schema "
+                f"{content.get('schema')!r}; expected {STORE_FORMAT!r} schema {layout.SCHEMA}; "
+                "use another folder"
+            )
+        buckets = content.get("buckets")
+        if not isinstance(buckets, int) or buckets < 1:
+            raise StoreError(f"{out / STORE_FILE}: buckets is {buckets!r}; expected a number")
+        return cls(out, buckets)
+
+    def bucket(self, key: str) -> int:
+        """Return the bucket of a segment."""
+        return indexing.key_hash(key) % self.buckets
+
+    def recipes(self) -> tuple[str, ...]:
+        """Return the names of the recipe folders, sorted."""
+        with os.scandir(self.out) as entries:
+            names = [e.name for e in entries if e.is_dir()]
+        return tuple(sorted(n for n in names if (self.out / n / RECIPE_FILE).is_file()))
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeShards:
+    """The shards of one recipe. Cheap to open, and picklable.
+
+    Attributes
+    ----------
+    folder : Path
+        ``OUT/<extractor>-<digest8>``.
+    digest : str
+        The recipe's.
+    buckets : int
+        The store's.
+    """
+
+    folder: Path
+    digest: str
+    buckets: int
+
+    @classmethod
+    def create(cls, out: Path | str, recipe: Recipe) -> RecipeShards:
+        """Make the folder of a recipe, or open the one that is there; sweep old leftovers.
+
+        Raises
+        ------
+        StoreError
+            When there is no store, or the folder belongs to another recipe.
+        DiskFull
+            When there is no room.
+        """
+        folder = Store.open(out).out / recipe.folder
+        (folder / SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # the same recipe, or the check below speaks
+            publish.publish(_json(recipe.to_json()), folder / RECIPE_FILE)
+        publish.sweep(folder / SHARDS_FOLDER)
+        shards = cls.open(out, recipe.folder)
+        if shards.digest != recipe.digest:
+            raise StoreError(
+                f"{folder / RECIPE_FILE}: digest {shards.digest}; expected {recipe.digest}; "
+                "two recipes share a folder name, use another --out"
+            )
+        return shards
+
+    @classmethod
+    def open(cls, out: Path | str, folder: str) -> RecipeShards:
+        """Open the shards of a recipe folder.
+
+        Raises
+        ------
+        StoreError
+            When there is no such folder, or its ``recipe.json`` does not match its digest.
+        """
+        store = Store.open(out)
+        path = store.out / folder
+        return cls(path, read_recipe(path).digest, store.buckets)
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the shard files."""
+        return self.folder / SHARDS_FOLDER
+
+    def committed(self, *, save: bool = True) -> Committed:
+        """Return what is done and what has failed, over all shards.
+
+        Fast: the derived index is brought up to date with the shards that are new.
+
+        Raises
+        ------
+        DamagedShard
+            When a new shard is not what it should be.
+        """
+        return indexing.committed(indexing.load(self.folder, save=save))
+
+    def committed_in(self, bucket: int) -> Committed:
+        """Return what is done and what has failed in one bucket, read from its shards."""
+        parts, _ = self._parts(bucket)
+        return indexing.committed(indexing.of_shards(parts))
+
+    def commit(
+        self,
+        bucket: int,
+        rows: Sequence[SegmentRow],
+        failures: Sequence[FailureRow],
+        footer: Mapping[str, Any],
+    ) -> Receipt:
+        """Publish features and failures of one bucket as its next part, each segment once.
+
+        Parameters
+        ----------
+        bucket : int
+            Where all the keys belong.
+        rows, failures : sequence
+            No key in both.
+        footer : Mapping
+            Plain JSON, kept beside the numbers (versions, host, attempt).
+
+        Raises
+        ------
+        ValueError
+            When a key is given twice or belongs to another bucket.
+        DiskFull
+            When there is no room: nothing was published.
+        DamagedShard
+            When a shard of the bucket cannot be read.
+        """
+        given = [row.key for row in rows] + [row.key for row in failures]
+        self._check(bucket, given)
+        floor = 0
+        for _ in range(MAX_COMMIT_TRIES):
+            parts, following = self._parts(bucket)
+            before = indexing.committed(indexing.of_shards(parts))
+            new = [row for row in rows if before.done.get(row.key) != row.source]
+            failed = [row for row in failures if _is_news(row, before)]
+            kept = {row.key for row in new} | {row.key for row in failed}
+            already = tuple(key for key in given if key not in kept)
+            if not kept:
+                return Receipt(shard="", already=already)
+            name = indexing.shard_name(bucket, max(following, floor))
+            heading = layout.Heading(bucket=bucket, recipe_digest=self.digest, footer=footer)
+            content = layout.encode(heading, new, failed)
+            faults.reach("before_publish")
+            try:
+                publish.publish(content, self.shards / name)
+            except FileExistsError:
+                floor = max(following, floor) + 1
+                continue
+            return Receipt(
+                shard=name,
+                done=tuple(row.key for row in new),
+                failed=tuple(row.key for row in failed),
+                already=already,
+                rows=sum(len(row.features) for row in new),
+                size=len(content),
+            )
+        raise StoreError(f"{self.shards}: bucket {bucket} is taken by others again and again")
+
+    def _parts(self, bucket: int) -> tuple[list[layout.ShardTables], int]:
+        """Return the bucket's shards and the first free part number, from one look."""
+        for _ in range(indexing.RESCANS):
+            names = indexing.scan(self.shards, bucket)
+            places = sorted(place for place in map(indexing.parse_name, names) if place)
+            paths = [self.shards / indexing.shard_name(*place) for place in places]
+            try:
+                return [layout.read_tables(path) for path in paths], (
+                    places[-1][1] + 1 if places else 0
+                )
+            except FileNotFoundError:
+                continue  # compacted meanwhile
+        raise StoreError(f"{self.shards}: the shards of bucket {bucket} keep changing")
+
+    def _check(self, bucket: int, keys: Sequence[str]) -> None:
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"bucket {bucket}: a segment is given twice")
+        for key in keys:
+            if indexing.key_hash(key) % self.buckets != bucket:
+                raise ValueError(f"segment {key} does not belong to bucket {bucket}")
+
+
+def _is_news(failure: FailureRow, before: Committed) -> bool:
+    """Tell whether a failure says more than what is committed."""
+    if indexing.is_answered(failure.source, before.done.get(failure.key)):
+        return False
+    earlier = before.failures.get(failure.key)
+    return (
+        earlier is None or earlier.source != failure.source or earlier.attempts < failure.attempts
+    )
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Read the ``recipe.json`` of a recipe folder.
+
+    Raises
+    ------
+    StoreError
+        When it is absent, or does not match its own digest.
+    """
+    path = folder / RECIPE_FILE
+    content = _read_json(path, "`pipeline status OUT` lists the recipes of a store")
+    extractor, settings = content.get("extractor"), content.get("settings")
+    if not isinstance(extractor, str) or not isinstance(settings, dict):
+        raise StoreError(f"{path}: no extractor or settings; expected what `extract` wrote")
+    recipe = Recipe(extractor, settings)
+    if recipe.digest != content.get("digest"):
+        raise StoreError(
+            f"{path}: digest {content.get('digest')}; expected {recipe.digest} for these "
+            "settings; the file was edited, put the original back"
+        )
+    return recipe
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{path}: not there; expected a feature store; {remedy}") from None
+    except ValueError as error:
+        raise StoreError(f"{path}: no JSON ({error}); put the original back") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: {type(content).__name__}; expected a JSON object")
+    return content
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
