@@ -4,9 +4,23 @@
 of this package (``kinetics.py``, ``sports1m.py`` ...); ``_readers.py`` says what it must offer.
 """
 
+from manifests._convert import write_generic, write_jsonl, write_kinetics, write_rejects
 from manifests._errors import ManifestError, RowError
 from manifests._load import load, stream
 from manifests._readers import names
 from manifests._segment import Manifest, Reject, Segment
 
-__all__ = ["Manifest", "ManifestError", "Reject", "RowError", "Segment", "load", "names", "stream"]
+__all__ = [
+    "Manifest",
+    "ManifestError",
+    "Reject",
+    "RowError",
+    "Segment",
+    "load",
+    "names",
+    "stream",
+    "write_generic",
+    "write_jsonl",
+    "write_kinetics",
+    "write_rejects",
+]

@@ -151,13 +151,13 @@ def unguard(cell: str) -> str:
     return cell[1:] if GUARDED.match(cell) else cell
 
 
-def write_table(path: Path, header: Sequence[str], body: Iterable[Sequence[str]]) -> int:
+def write_table(path: Path, header: Sequence[str], body: Iterable[Iterable[str]]) -> int:
     """Write a CSV file (UTF-8, Unix line ends), every cell guarded; return the number of rows."""
     count = 0
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in body:
-            writer.writerow([guard(cell) for cell in row])
+            writer.writerow(map(guard, row))
             count += 1
     return count
