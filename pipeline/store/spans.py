@@ -22,7 +22,7 @@ from pipeline.store.layout import BadShard
 
 MAX_OPEN_FILES = 64
 SECONDS_ROW_BYTES = 16  # two float64
-_DTYPES = {2: np.dtype("<f2"), 4: np.dtype("<f4")}
+_DTYPES: dict[int, np.dtype[Any]] = {2: np.dtype("<f2"), 4: np.dtype("<f4")}
 
 
 class Span(NamedTuple):
@@ -78,7 +78,7 @@ class SpanReader:
             raise StoreError(f"{shards}: rows of several kinds {sorted(kinds)} in one recipe")
         itemsize, dim = kinds.pop() if kinds else (4, 0)
         self.dim: int = dim
-        self.dtype = _DTYPES[itemsize]
+        self.dtype: np.dtype[Any] = _DTYPES[itemsize]
         self._row_bytes = itemsize * self.dim
         self._files: OrderedDict[int, int] = OrderedDict()
         self._owner = os.getpid()
@@ -107,7 +107,7 @@ class SpanReader:
 
     def seconds(self, span: Span) -> NDArray[np.float64]:
         """Read what each row covers, shape (rows, 2), in seconds."""
-        out = np.empty((span.rows, 2), "<f8")
+        out: NDArray[np.float64] = np.empty((span.rows, 2), np.float64)
         if span.rows:
             start = self._shards[span.shard].seconds_offset + span.first * SECONDS_ROW_BYTES
             self._fill(span.shard, out, start)
