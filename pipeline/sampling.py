@@ -158,6 +158,8 @@ class Selector:
 
     def _nothing_inside(self, previous: Fraction | None, pts: Fraction) -> range:
         """Share the samples between the frame before the stretch and the one after it."""
+        if previous is None:
+            self._skip_leading(pts)
         if self.grid.fps is None or previous is None:
             return self._serve(self._next, inside=False)
         edge = pts if self.grid.resample == "hold" else (previous + pts) / 2
