@@ -8,7 +8,7 @@ variant that ``--set NAME.key=value`` asks for; there is no other way to change 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -278,12 +278,21 @@ class Spec:
 
         The choice of weights and the seed are not here: their digest stands for them.
         """
-        plain = asdict(
-            replace(self, layers={}, options={}, presets={}, weights=(), summary="", paper="")
-        )
-        for name in ("layers", "presets", "weights", "summary", "paper"):
-            del plain[name]
-        del plain["weights_choice"], plain["seed"]
+        described_only = {
+            "layers",
+            "presets",
+            "weights",
+            "weights_choice",
+            "seed",
+            "paper",
+            "summary",
+        }
+        plain = {
+            name: asdict(value) if is_dataclass(value) else value
+            for name in self.__slots__
+            if name not in described_only
+            for value in (getattr(self, name),)
+        }
         plain["dim"] = self.dim
         plain["options"] = dict(self.options)
         fps = self.sampling.fps
