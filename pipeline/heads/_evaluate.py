@@ -1,0 +1,139 @@
+"""Figures of a prediction, and how far they can be trusted.
+
+Accuracies are shares in 0..1. Intervals come from a bootstrap that draws whole groups, because
+segments of one group are not independent; two systems tested on the same segments are compared by
+the same draws (paired), which is far sharper than comparing two intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+DRAWS = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with the interval that holds 95 % of the bootstrap's draws."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def holds_zero(self) -> bool:
+        """True when a difference with this interval lies within noise."""
+        return self.low <= 0.0 <= self.high
+
+
+def hits(probabilities: Floats, targets: NDArray[np.int64], top: int = 1) -> Floats:
+    """Return 1.0 where the true class is among the `top` most probable, (n,).
+
+    Of equal probabilities the earlier class counts as the larger, so a constant prediction hits
+    one class alone.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    found: Floats = (order == targets[:, None]).any(1).astype(np.float64)
+    return found
+
+
+def mean_class_accuracy(hit: Floats, targets: NDArray[np.int64]) -> float:
+    """Return the mean over the classes present of each class's share of hits."""
+    return float(np.mean([hit[targets == c].mean() for c in np.unique(targets)]))
+
+
+def confusion(probabilities: Floats, targets: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return counts, rows true classes, columns predicted ones, (C, C)."""
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (targets, probabilities.argmax(1)), 1)
+    return table
+
+
+def average_precision(scores: Floats, relevant: NDArray[np.bool_]) -> float:
+    """Return the mean of the precisions at each relevant segment, best score first.
+
+    Segments of equal score share the precision at the end of their tie, so their order in the
+    file cannot matter. NaN when nothing is relevant.
+    """
+    if not relevant.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(relevant[order])
+    ranked = scores[order]
+    last_of_tie = np.searchsorted(-ranked, -ranked, side="right") - 1
+    precision = found[last_of_tie] / (last_of_tie + 1)
+    return float(precision[relevant[order]].mean())
+
+
+def mean_average_precision(probabilities: Floats, targets: NDArray[np.bool_]) -> float:
+    """Return the mean of `average_precision` over the classes that have a segment."""
+    each = [average_precision(p, t) for p, t in zip(probabilities.T, targets.T, strict=True)]
+    known = [value for value in each if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def summary(probabilities: Floats, targets: NDArray[np.generic]) -> dict[str, float]:
+    """Return every figure that suits the targets.
+
+    Parameters
+    ----------
+    probabilities : array (n, C)
+    targets : array (n,) of class numbers, or (n, C) of zeros and ones for several labels
+    """
+    if targets.ndim == 2:
+        relevant = targets.astype(bool)
+        best = probabilities.argmax(1)
+        top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+        return {
+            "map": mean_average_precision(probabilities, relevant),
+            "hit1": float(relevant[np.arange(len(best)), best].mean()),
+            "hit5": float(np.take_along_axis(relevant, top5, 1).any(1).mean()),
+        }
+    numbers = targets.astype(np.int64)
+    top1 = hits(probabilities, numbers)
+    return {
+        "top1": float(top1.mean()),
+        "top5": float(hits(probabilities, numbers, top=5).mean()),
+        "mean_class": mean_class_accuracy(top1, numbers),
+    }
+
+
+def _draws(groups: Sequence[str], seed: int) -> tuple[Floats, NDArray[np.int64]]:
+    """How often each group is drawn, (DRAWS, G), and the group number of each segment."""
+    known, number = np.unique(np.asarray(groups), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    share = np.full(len(known), 1 / len(known))
+    return rng.multinomial(len(known), share, size=DRAWS).astype(np.float64), number
+
+
+def bootstrap(values: Floats, groups: Sequence[str], seed: int = 0) -> Interval:
+    """Return the mean of a value per segment with its interval over drawn groups.
+
+    Parameters
+    ----------
+    values : array (n,)
+        E.g. hits (their mean over seeds), or differences of hits of two systems.
+    groups : sequence of str
+        Drawn as wholes; pass the keys to draw segments.
+    """
+    times, number = _draws(groups, seed)
+    total = np.bincount(number, weights=values)
+    size = np.bincount(number)
+    means = (times @ total) / (times @ size)
+    edge = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(means, [edge, 100 - edge])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def paired(first: Floats, second: Floats, groups: Sequence[str], seed: int = 0) -> Interval:
+    """Return the mean of ``first - second`` with its paired interval."""
+    return bootstrap(first - second, groups, seed)

@@ -1,0 +1,143 @@
+"""Nested cross-validation: hyper-parameters are chosen inside the training groups of every fold.
+
+The test groups of an outer fold decide nothing: neither the epochs, nor the penalty, nor which
+candidate is taken. Each candidate is fitted on inner folds of the training groups; the mean of its
+inner learning curves says how long to train (or how much to penalise), the mean inner loss which
+candidate is taken; then it is fitted once per seed on all training groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.heads._examples import Examples
+from pipeline.heads._head import Head, build
+from pipeline.heads._splits import Fold, k_fold
+from pipeline.heads._train import History, Job, Plan, fit, log_loss, predict
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to train that may be chosen.
+
+    Attributes
+    ----------
+    head : str
+    settings : Mapping of str to str
+    plan : Plan
+    """
+
+    head: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+
+    def __str__(self) -> str:
+        return " ".join([self.head, *(f"{k}={v}" for k, v in self.settings.items())])
+
+    def head_for(self, data: Examples, seed: int) -> Head:
+        """Return an untrained head; its first weights depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build(self.head, data.task, data.dims, self.settings)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How everything is split.
+
+    Attributes
+    ----------
+    outer : tuple of Fold
+        Each segment is tested at most once.
+    inner : int
+        Inner folds by group.
+    seeds : tuple of int
+        Final fits of every fold.
+    """
+
+    outer: tuple[Fold, ...]
+    inner: int = 3
+    seeds: tuple[int, ...] = (0,)
+
+    @property
+    def tested(self) -> NDArray[np.int64]:
+        """Numbers of the segments that some fold tests, ascending."""
+        return np.array(sorted(k for fold in self.outer for k in fold.test), np.int64)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a nested cross-validation.
+
+    Attributes
+    ----------
+    probabilities : array (S, n, C)
+        One prediction per seed and tested segment, in the order of `Scheme.tested`.
+    chosen : tuple of str
+        What each outer fold took.
+    """
+
+    probabilities: NDArray[np.float64]
+    chosen: tuple[str, ...]
+
+
+def nested(
+    data: Examples,
+    candidates: Sequence[Candidate],
+    scheme: Scheme,
+    after_fold: Callable[[str], None] = lambda name: None,
+) -> Outcome:
+    """Return the outcome of candidates on data; deterministic for a scheme.
+
+    Parameters
+    ----------
+    data : Examples
+    candidates : sequence of Candidate
+        The earliest wins a tie.
+    scheme : Scheme
+    after_fold : callable
+        Told the name of each outer fold when it is done.
+    """
+    found = np.full((len(scheme.seeds), len(data), len(data.task.classes)), np.nan)
+    chosen: list[str] = []
+    for fold in scheme.outer:
+        tuned = [tune(data, fold.train, candidate, scheme) for candidate in candidates]
+        number = min(range(len(tuned)), key=lambda k: tuned[k][1])
+        candidate, values = candidates[number], tuned[number][0]
+        chosen.append(f"{candidate} ({', '.join(f'{v:g}' for v in values)})")
+        for s, seed in enumerate(scheme.seeds):
+            plan = replace(candidate.plan, seed=seed, chosen=values)
+            head = candidate.head_for(data, seed)
+            fit(head, Job(data, fold.train), plan)
+            found[s, list(fold.test)] = predict(head, data, fold.test, plan)[0]
+        after_fold(fold.name)
+    return Outcome(found[:, scheme.tested], tuple(chosen))
+
+
+def tune(
+    data: Examples, train: Sequence[int], candidate: Candidate, scheme: Scheme
+) -> tuple[tuple[float, ...], float]:
+    """Choose epochs or penalty of each part on inner folds; return them and the inner loss."""
+    groups = [data.groups[k] for k in train]
+    histories: list[list[History]] = []
+    losses: list[float] = []
+    for fold in k_fold(groups, min(scheme.inner, len(set(groups))), scheme.seeds[0]):
+        head = candidate.head_for(data, scheme.seeds[0])
+        inner = [train[k] for k in fold.train]
+        validation = [train[k] for k in fold.test]
+        histories.append(fit(head, Job(data, inner, validation), candidate.plan))
+        losses.append(log_loss(*predict(head, data, validation, candidate.plan)))
+    values = tuple(agreed([h[part] for h in histories]) for part in range(len(histories[0])))
+    return values, float(np.mean(losses))
+
+
+def agreed(histories: Sequence[History]) -> float:
+    """Return the epoch or penalty of least mean validation loss that all folds reached."""
+    reached = min(len(history.points) for history in histories)
+    mean = np.mean([[p.validation_loss for p in h.points[:reached]] for h in histories], axis=0)
+    return histories[0].points[int(mean.argmin())].at
