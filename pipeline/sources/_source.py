@@ -77,8 +77,15 @@ class SourceOptions:
         Allow addresses of the own machine and of private networks.
     requests_per_second : float
         Mean rate of requests to one server from one address of this machine.
+    requests_at_a_time : int
+        Most requests to one server at a time from this machine.
     attempts : int
         Tries of one download within one run, for failures that may pass.
+    backoff_seconds : float
+        First pause between two tries, doubled for each further one.
+    accounts, parts : Path or None
+        Folders of the accounts with servers (pauses, rates) and of unfinished downloads; None
+        keeps the accounts for the whole machine, and the downloads no longer than the process.
     cookies, proxy : Path or None
         Files that hold a cookie jar (Netscape format) and a proxy's address. Their contents are
         read where they are used and never shown.
@@ -92,15 +99,24 @@ class SourceOptions:
     max_redirects: int = 5
     allow_private: bool = False
     requests_per_second: float = 10.0
+    requests_at_a_time: int = 8
     attempts: int = 4
+    backoff_seconds: float = 1.0
+    accounts: Path | None = None
+    parts: Path | None = None
     cookies: Path | None = None
     proxy: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("scratch_bytes", "max_bytes", "deadline_seconds", "stall_seconds",
-                     "requests_per_second", "attempts"):  # fmt: skip
+                     "requests_per_second", "requests_at_a_time", "attempts"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
+
+    @property
+    def largest_bytes(self) -> int:
+        """Largest download that is accepted and has room."""
+        return min(self.max_bytes, self.scratch_bytes)
 
 
 class Source(Protocol):
@@ -127,6 +143,18 @@ class Source(Protocol):
             other class of ``pipeline.errors`` that says why it cannot be had.
         """
         ...
+
+
+def extension_of(name: str) -> str:
+    """Return a video's extension in lower case, or nothing.
+
+    Examples
+    --------
+    >>> extension_of("a/b.WebM"), extension_of("a.b/c.txt")
+    ('.webm', '')
+    """
+    bare = without_extension(name)
+    return name[len(bare) :].lower()
 
 
 def without_extension(name: str) -> str:

@@ -1,0 +1,172 @@
+"""Bringing one file whole: resumed where it broke off, tried again where that may help.
+
+What has come is kept beside a note of which version it belongs to (ETag or date). The next try asks
+for the rest with ``If-Range``; a server that has another version by then, or that does not keep to
+the rules, makes it begin anew, so bytes of two versions are never joined.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable
+from io import BufferedWriter
+from pathlib import Path
+
+from pipeline.errors import CutShort, NetworkError, RateLimited, Timeout
+from pipeline.sources._address import redacted
+from pipeline.sources._http import Client, Reply
+
+MAY_PASS = (NetworkError, CutShort, Timeout)
+LONGEST_BACKOFF_SECONDS = 60.0
+
+
+def backoff(attempt: int, base_seconds: float) -> float:
+    """Return the pause before try `attempt` + 1: doubled each time, with jitter, at most a minute.
+
+    Jitter keeps workers that failed together from coming back together.
+    """
+    longest = min(base_seconds * 2.0**attempt, LONGEST_BACKOFF_SECONDS)
+    return random.uniform(longest / 2, longest)
+
+
+def download(
+    client: Client, url: str, folder: Path, admit: Callable[[int | None], None]
+) -> tuple[Path, Reply]:
+    """Bring a file.
+
+    Parameters
+    ----------
+    folder : Path
+        Where an unfinished file stands, and is found again by the next try or run.
+    admit : callable
+        Called with the size, None if unknown, before the first byte is written; it may wait for
+        room, or raise.
+
+    Returns
+    -------
+    path : Path
+        The whole file, under a name of no meaning; to be moved to its place.
+    reply : Reply
+        The last reply: where it came from.
+
+    Raises
+    ------
+    SegmentFailure
+        Of the last try.
+    """
+    options = client.options
+    until = time.monotonic() + options.deadline_seconds
+    failures = pauses = 0
+    with _Part(folder, url) as part:
+        while True:
+            try:
+                reply = client.get(url, offset=part.size, validator=part.validator, until=until)
+                try:
+                    part.receive(reply, admit)
+                finally:
+                    reply.close()
+                return part.finished(), reply
+            except RateLimited:  # the pause itself is waited out, or refused, by the next get
+                pauses += 1
+                if pauses >= options.attempts:
+                    raise
+            except MAY_PASS:
+                failures += 1
+                if failures >= options.attempts or time.monotonic() > until:
+                    raise
+                time.sleep(backoff(failures - 1, options.backoff_seconds))
+
+
+class _Part:
+    """An unfinished file with the note of its version; locked while it is written."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.url = url
+        self.path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
+
+    def __enter__(self) -> _Part:
+        self._file = self._locked() or self._another()
+        self._note = self.path.with_suffix(".note")
+        try:
+            self.validator = str(json.loads(self._note.read_text())["validator"])
+        except (OSError, ValueError, KeyError):
+            self.forget()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.validator:  # without a version it can never be resumed
+            self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self._file.tell()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._file.truncate(0)
+        self._file.seek(0)
+        self._note.unlink(missing_ok=True)
+        self.validator = ""
+
+    def receive(self, reply: Reply, admit: Callable[[int | None], None]) -> None:
+        """Append a reply's body, or begin anew where the server does.
+
+        Raises
+        ------
+        CutShort
+            When the reply does not fit what is here, or ends too early.
+        """
+        if reply.offset < 0 or (reply.offset > 0 and reply.validator != self.validator):
+            self.forget()
+            raise CutShort(f"{redacted(self.url)} has changed since it was begun; it begins anew")
+        if reply.offset != self.size:
+            self.forget()
+        admit(reply.total)
+        if reply.validator != self.validator:
+            self.validator = reply.validator
+            self._note.write_text(json.dumps({"validator": self.validator}))
+        try:
+            for chunk in reply.chunks():
+                self._file.write(chunk)
+        except MAY_PASS:
+            if not self.validator:
+                self.forget()
+            raise
+        finally:
+            self._file.flush()
+
+    def finished(self) -> Path:
+        """Return the file under a name that no other try takes."""
+        whole = self.path.with_name(f"{uuid.uuid4().hex}.whole")
+        self.path.replace(whole)
+        self._note.unlink(missing_ok=True)
+        return whole
+
+    def _locked(self) -> BufferedWriter | None:
+        """Open and lock the file, unless another worker is writing it."""
+        while True:
+            file = self.path.open("ab")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                    return file
+            except BlockingIOError:
+                file.close()
+                return None
+            except FileNotFoundError:
+                pass
+            file.close()  # finished by another worker between opening and locking
+
+    def _another(self) -> BufferedWriter:
+        """Open a file of our own: two workers do not share a pen."""
+        self.path = self.path.with_name(f"{uuid.uuid4().hex}.part")
+        return self.path.open("ab")
