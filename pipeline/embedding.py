@@ -18,9 +18,9 @@ from pipeline.monitor import Monitor
 from pipeline.windowing import Window
 
 if TYPE_CHECKING:
-    from extractors import Extractor
+    from extractors._extractor import Extractor
 
-Image = NDArray[np.generic]
+Image = NDArray[Any]
 
 
 @dataclass(slots=True)

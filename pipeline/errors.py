@@ -12,7 +12,7 @@
         ├── Gone  Private  Removed  AgeRestricted  MembersOnly  GeoBlocked  Forbidden
         │   RateLimited  BotCheck  NetworkError  CutShort    the server does not give it
         │   Blocked  Unexplained
-        ├── NotVideo  NoVideoStream  DecodeError  Truncated  TooShort  TooLarge
+        ├── NotVideo  NoVideoStream  DecodeError  Truncated (OutsideVideo)  TooShort  TooLarge
         │   Unsupported                                      the file cannot be used
         └── Timeout  Poison                                  it hangs or kills its worker
 
@@ -231,6 +231,13 @@ class Truncated(SegmentFailure):
     """Less of the segment is there than ``--min-coverage`` asks for."""
 
     code = "truncated"
+
+
+class OutsideVideo(Truncated):
+    """The segment lies beyond the end of a whole file: another cut, or a mistaken declaration."""
+
+    code = "outside_video"
+    max_attempts = ALWAYS_RETRIED
 
 
 class TooShort(SegmentFailure):

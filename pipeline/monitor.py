@@ -20,6 +20,11 @@ stop_requested = threading.Event()
 """Set in a process that should finish the segment in hand, commit, and return."""
 
 
+def request_stop() -> None:
+    """Set `stop_requested` in the process that runs this."""
+    stop_requested.set()
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing a batch tells the driver.

@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
 
 from extractors import Spec
 from manifests import Segment
@@ -34,18 +33,9 @@ BYTES_PER_NUMBER = {"float32": 4, "float16": 2}
 BYTES_OF_TIMES = 16
 
 
-class Locate(Protocol):
-    """Where a segment's video is, asked at plan time."""
-
-    def __call__(self, segment: Segment) -> Located | None:
-        """Return the file, or None when a worker will bring it.
-
-        Raises
-        ------
-        VideoMissing, Ambiguous
-            When no source has it, or several files answer.
-        """
-        ...
+Locate = Callable[[Segment], Located | None]
+"""Returns a segment's file, or None when a worker will bring it; raises `VideoMissing` or
+`Ambiguous` when no source has it, or several files answer."""
 
 
 @dataclass(slots=True)

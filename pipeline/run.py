@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
 
-from pipeline.cluster import Answer, Pool
 from pipeline.errors import PipelineError, Poison
 from pipeline.job import Batch, Failed, Item, Job, Receipt
 from pipeline.monitor import Event
+from pipeline.pool import Answer, Pool
 from pipeline.store import FailureRow, RecipeShards
 from pipeline.work import described
 

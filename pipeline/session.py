@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import manifests
 from manifests import Manifest, Segment
 from pipeline import report
-from pipeline.cluster import ClusterSpec, open_pool
+from pipeline.cluster import open_pool
 from pipeline.errors import DiskFull, SegmentFailure, UsageError
 from pipeline.job import Job
 from pipeline.monitor import Event
 from pipeline.plan import Plan, make_batches, make_plan
+from pipeline.pool import ClusterSpec
 from pipeline.run import Driver
 from pipeline.sources import Located, Sources
 from pipeline.store import Committed, RecipeShards, Store, buckets_for

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from pipeline.windowing import Sample, Window, WindowStream
 
 MILLISECONDS_PER_SECOND = 1000
 
-Image = NDArray[np.generic]
+Image = NDArray[Any]
 Deliver = Callable[[Target, Window[Image]], None]
 
 
@@ -116,7 +117,7 @@ class SegmentStreams:
         spec = target.spec
         grid = self._placement.grid(spec)
         height, width = spec.geometry.resized(info.height_px, info.width_px)
-        mode = "gray" if spec.modality == "flow" else "rgb"
+        mode: Literal["rgb", "gray"] = "gray" if spec.modality == "flow" else "rgb"
         geometry = spec.geometry
         view = View(height, width, mode, geometry.interpolation, geometry.antialias)
         feeds = self._feeds.setdefault(grid, {})

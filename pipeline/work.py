@@ -19,7 +19,13 @@ from manifests import Segment
 from pipeline import decode, flow
 from pipeline.decode import FrameStream, VideoInfo
 from pipeline.embedding import Embedder, Rows
-from pipeline.errors import SegmentFailure, TooShort, Truncated, segment_context
+from pipeline.errors import (
+    OutsideVideo,
+    SegmentFailure,
+    TooShort,
+    Truncated,
+    segment_context,
+)
 from pipeline.frames import SampledFrame
 from pipeline.job import Batch, Failed, Item, Job, Receipt, Target
 from pipeline.monitor import Monitor, stop_requested
@@ -30,7 +36,7 @@ from pipeline.store import FailureRow, RecipeShards, SegmentRow
 from pipeline.streams import Placement, SegmentStreams, StreamContext
 
 if TYPE_CHECKING:
-    from extractors import Extractor
+    from extractors._extractor import Extractor
 
 MILLISECONDS_PER_SECOND = 1000
 
@@ -306,18 +312,18 @@ def _check_coverage(
         )
     length = outcome.info.duration_seconds
     ends = "the file ends early" if length is None else f"the file ends at {float(length):.1f} s"
-    wanted = f"[{float(placement.start):g}, {_end_text(placement)})"
-    remedy = "fetch the video again"
-    if not placement.trimmed:
-        remedy = (
-            "if this folder holds videos already cut to their segments, declare it: "
-            "--videos trimmed:DIR"
-        )
-    raise Truncated(f"{name}: {ends}, the segment is {wanted} s; {share}; {remedy}")
+    found = f"{name}: {ends}, the segment is {_interval(placement)} s; {share}"
+    if placement.trimmed:
+        raise Truncated(f"{found}; fetch the video again")
+    raise OutsideVideo(
+        f"{found}; if this folder holds videos already cut to their segments, declare it: "
+        "--videos trimmed:DIR"
+    )
 
 
-def _end_text(placement: Placement) -> str:
-    return "end" if placement.end is None else f"{float(placement.end):g}"
+def _interval(placement: Placement) -> str:
+    end = "end" if placement.end is None else f"{float(placement.end):g}"
+    return f"[{float(placement.start):g}, {end})"
 
 
 def _segment_row(outcome: _Outcome, digest: str, job: Job) -> SegmentRow:

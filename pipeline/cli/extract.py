@@ -215,7 +215,8 @@ def _extract(flags: dict[str, Any]) -> int:
 
 
 def _cluster(flags: dict[str, Any], gpus: int) -> Any:
-    from pipeline.cluster import ClusterSpec, default_workers
+    from pipeline.cluster import default_workers
+    from pipeline.pool import ClusterSpec
 
     workers = flags["workers"]
     return ClusterSpec(

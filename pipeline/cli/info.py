@@ -30,7 +30,7 @@ def list_extractors(markdown: bool, weights: Path | None) -> None:
     import extractors
 
     head = ("name", "input", "window/stride", "fps", "layer (D)", "weights", "paper")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for name in extractors.names():
         spec = extractors.spec(name)
         sampling = spec.sampling
@@ -152,8 +152,8 @@ def _report_decoders(troubles: list[str]) -> None:
 def _report_weights(folder: Path | None) -> None:
     import extractors
 
-    here = []
-    absent = []
+    here: list[str] = []
+    absent: list[str] = []
     for name in extractors.names():
         found = _weights(extractors.spec(name), folder) == "here"
         (here if found else absent).append(name)
@@ -179,7 +179,7 @@ def _report_dashboard(troubles: list[str]) -> None:
         importlib.import_module("bokeh")
     except ImportError:
         troubles.append("bokeh is missing, so the dashboard stays empty: pip install bokeh")
-    from pipeline.cluster import DASHBOARD_PORT
+    from pipeline.pool import DASHBOARD_PORT
 
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", DASHBOARD_PORT)) == 0

@@ -1,0 +1,252 @@
+"""Batches as Dask tasks: the client, the workers of this machine, and what survives their deaths.
+
+Dask carries control only: paths and settings go out, receipts come back. It may run a batch twice
+and may lose a worker; a lost batch is an answer (`Answer.lost`), never an exception. Its own
+retries are off, because it blames every task that waited beside the one that killed a worker.
+
+Nothing listens beyond loopback: the dashboard's default is every interface of the machine.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Nanny, Scheduler, WorkerPlugin, get_worker, span
+from distributed.deploy.spec import SpecCluster
+from distributed.metrics import context_meter
+from distributed.scheduler import KilledWorker
+
+from pipeline import __version__
+from pipeline.errors import UsageError
+from pipeline.job import NUMERICS_VERSION, Batch, Job, Receipt
+from pipeline.monitor import Event, Monitor, request_stop, stop_requested
+from pipeline.pool import Answer, ClusterSpec, Extract, OnEvent
+
+SECONDS_TO_CONNECT = 30
+TOPIC = "pipeline"
+QUARANTINE_PRIORITY = -10
+
+
+class DaskPool:
+    """Runs batches as Dask tasks, one task each."""
+
+    rescues = True
+
+    def __init__(self, client: Any, extract: Extract, job: Job, on_event: OnEvent) -> None:
+        self._client = client
+        self._extract, self._job = extract, job
+        self._futures: dict[str, Any] = {}
+        self._answers: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
+        self._attempt = 0
+        self.dashboard = client.dashboard_link
+        client.register_plugin(WorkerSetup())
+        client.subscribe_topic(TOPIC, lambda stamped: on_event(_event(stamped[1])))
+
+    def window(self) -> int:
+        """One and a half batches per slot, so that no worker waits for the driver."""
+        slots: int = sum(self._client.nthreads().values())
+        return slots + (slots + 1) // 2
+
+    def submit(self, batch: Batch) -> None:
+        """Send a batch as one task; a new attempt is a new task."""
+        self._attempt += 1
+        with span("extract", *(target.spec.name for target in self._job.targets)):
+            future = self._client.submit(
+                _run_on_worker,
+                self._extract,
+                self._job,
+                batch,
+                key=f"extract-{self._job.run}-{batch.name}-a{self._attempt}",
+                priority=QUARANTINE_PRIORITY if batch.alone else 0,
+                pure=False,
+                retries=0,
+            )
+        self._futures[batch.name] = future
+        future.add_done_callback(lambda done: self._answers.put((batch, done)))
+
+    def wait(self, seconds: float) -> list[Answer]:
+        """Return every batch that is back; a worker's own exception is raised here."""
+        found: list[Answer] = []
+        try:
+            found.extend(self._answer(*self._answers.get(timeout=seconds)))
+            while True:
+                found.extend(self._answer(*self._answers.get_nowait()))
+        except queue.Empty:
+            return found
+
+    def _answer(self, batch: Batch, future: Any) -> list[Answer]:
+        if self._futures.get(batch.name) != future:
+            return []  # an older attempt, already answered for by `restart`
+        del self._futures[batch.name]
+        if future.status == "finished":
+            receipt: Receipt = future.result()
+            future.release()
+            return [Answer(batch, receipt)]
+        if future.status == "error" and not isinstance(future.exception(), KilledWorker):
+            future.result()
+        return [Answer(batch, None)]
+
+    def drain(self) -> None:
+        """Set the stop flag in every worker process; their event loops are free to hear it."""
+        self._client.run(request_stop)
+
+    def restart(self, batch: Batch) -> None:
+        """End the hanging worker through its nanny, and answer for the batch."""
+        future = self._futures.pop(batch.name)
+        workers = [w for w, keys in self._client.processing().items() if future.key in keys]
+        future.cancel(force=True)
+        if workers:
+            self._client.restart_workers(workers, raise_for_error=False)
+        self._answers.put((batch, future))
+        self._futures[batch.name] = future
+
+
+class _DaskMonitor(Monitor):
+    """Also feeds the stock dashboard's *Fine Performance Metrics* page."""
+
+    @contextmanager
+    def meter(self, activity: str) -> Iterator[None]:
+        """Time an activity for the receipt and for the dashboard."""
+        with context_meter.meter(activity), super().meter(activity):
+            yield
+
+
+def _event(fields: dict[str, Any]) -> Event:
+    """Return the event that a worker logged; Dask adds the worker's address."""
+    return Event(**{name: fields[name] for name in Event.__slots__})
+
+
+def _run_on_worker(extract: Extract, job: Job, batch: Batch) -> Receipt:
+    """Run one batch as a Dask task."""
+    worker = get_worker()
+
+    def publish(event: Event) -> None:
+        fields = {name: getattr(event, name) for name in Event.__slots__}
+        worker.log_event(TOPIC, fields)
+
+    return extract(job, batch, _DaskMonitor(batch.name, publish))
+
+
+class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
+    """Keeps Ctrl-C from the segment in hand, and turns a closing worker into a soft stop."""
+
+    name = "pipeline-worker-setup"
+
+    def setup(self, worker: Any) -> None:
+        """Ignore the SIGINT that a terminal sends to every process of the group."""
+        stop_requested.clear()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def teardown(self, worker: Any) -> None:
+        """Let the running batch commit what it has before the worker is gone."""
+        request_stop()
+
+
+@contextmanager
+def connected(spec: ClusterSpec) -> Iterator[Any]:
+    """Yield a client of the cluster that `spec` asks for; close what was started."""
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.comm.timeouts.connect": SECONDS_TO_CONNECT,
+    }
+    with dask.config.set(settings):
+        if spec.scheduler:
+            with _existing(spec.scheduler) as client:
+                yield client
+            return
+        with _local_cluster(spec) as cluster, Client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def _existing(address: str) -> Iterator[Any]:
+    where = {"scheduler_file": address[5:]} if address.startswith("file:") else {"address": address}
+    try:
+        client = Client(**where)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--scheduler {address}: no scheduler answers there ({error}); start one with "
+            "'dask scheduler --host 127.0.0.1', or leave --scheduler away to start workers here"
+        ) from error
+    with client:
+        _check_releases(client)
+        yield client
+
+
+def _release() -> tuple[str, int]:
+    return __version__, NUMERICS_VERSION
+
+
+def _check_releases(client: Any) -> None:
+    """Refuse workers that would give other numbers than the driver believes."""
+    for worker, release in client.run(_release).items():
+        if release != _release():
+            raise UsageError(
+                f"worker {worker} runs release {release}, this is {_release()}; install the same "
+                "release of action-features on every machine"
+            )
+
+
+def _local_cluster(spec: ClusterSpec) -> Any:
+    """Return worker processes on this machine, all on loopback."""
+    environment = {
+        name: str(spec.threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
+    dashboard = f"127.0.0.1:{_free_port(spec.dashboard_port)}"
+    if spec.gpus:
+        return _gpu_cluster(spec.gpus, environment, dashboard)
+    return LocalCluster(
+        n_workers=spec.workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=dashboard,
+        env=environment,
+        silence_logs=40,
+    )
+
+
+def _gpu_cluster(gpus: int, environment: dict[str, str], dashboard: str) -> Any:
+    """Return one worker per GPU, which sees only that GPU."""
+    workers = {
+        number: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "host": "127.0.0.1",
+                "resources": {"GPU": 1},
+                "env": {
+                    **environment,
+                    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                    "CUDA_VISIBLE_DEVICES": str(number),
+                },
+            },
+        }
+        for number in range(gpus)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard_address": dashboard},
+    }
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=40)
+
+
+def _free_port(wanted: int) -> int:
+    """Return `wanted` when nothing listens on it, else a free port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
