@@ -15,27 +15,27 @@ import hashlib
 import json
 import os
 import re
+import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 from pipeline.store import layout, publish
-from pipeline.store.rows import FailureRow, Source
+from pipeline.store.committed import Lookup, is_answered, source_of
 from pipeline.store.table import NpzMembers, Table, Texts, joined, keep, write_tables
 
 SHARD_NAME = re.compile(r"(\d+)\.(\d+)\.h5")
 INDEX_NAME = "index.npz"
 SHARDS_PER_ROUND = 4096
 RESCANS = 5
-UNKNOWN_SOURCE: Source = (0, 0)
 
-Kind = Literal["items", "failures"]
+_UNREADABLE = (KeyError, ValueError, TypeError, EOFError, RuntimeError, OverflowError, struct.error)
 _SHARD_NUMBERS = ("size", "mtime_ns", "bucket", "part", "dim", "rows", "features_offset",
                   "seconds_offset", "itemsize")  # fmt: skip
 
@@ -49,11 +49,6 @@ def parse_name(name: str) -> tuple[int, int] | None:
     """Bucket and part of a shard's file name; None when it is no shard's name."""
     match = SHARD_NAME.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
-
-
-def key_hash(key: str) -> int:
-    """First 64 bits of the key's sha256."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +127,18 @@ def of_shards(tables: Sequence[layout.ShardTables]) -> Index:
 def _saved(folder: Path, found: Mapping[str, tuple[int, int]]) -> Index:
     """Return the saved index if every shard it knows is still there and unchanged."""
     try:
-        members = NpzMembers(zipfile.ZipFile(folder / INDEX_NAME))
+        archive = zipfile.ZipFile(folder / INDEX_NAME)
+        if archive.testzip() is not None:
+            return _empty()
+        members = NpzMembers(archive)
         index = Index(*(Table.stored(members, f"{kind}/") for kind in Index.__slots__))
         names = index.shards.texts("name")
         columns = (index.shards.numbers("size"), index.shards.numbers("mtime_ns"))
         stats = zip(*(column.tolist() for column in columns), strict=True)
         if all(found.get(name) == stat for name, stat in zip(names, stats, strict=True)):
             return index
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AssertionError):
-        pass  # absent or unreadable: it is derived, so it is made again
+    except (OSError, zipfile.BadZipFile, *_UNREADABLE):
+        return _empty()  # absent or spoilt: it is derived, so it is made again
     return _empty()
 
 
@@ -272,96 +270,3 @@ def _unanswered(failures: Table, items: Table, rank: NDArray[np.int64]) -> Table
             answered = is_answered(source_of(failures, row), source_of(items, done))
             kept[row] = not later and not answered
     return failures if kept.all() else _keep(failures, kept)
-
-
-def is_answered(failure: Source, done: Source | None) -> bool:
-    """Tell whether features settle a failure: made of the same file, or no file was found."""
-    return done is not None and failure in (done, UNKNOWN_SOURCE)
-
-
-def source_of(table: Table, row: int) -> Source:
-    """Size and modification time of the file behind a row."""
-    return (
-        int(table.numbers("source_size")[row]),
-        int(table.numbers("source_mtime_ns")[row]),
-    )
-
-
-class Lookup:
-    """From key to row, by a sorted array of 64-bit hashes: 16 bytes a segment."""
-
-    def __init__(self, table: Table) -> None:
-        hashes = table.numbers("hash")
-        self._order = np.argsort(hashes, kind="stable")
-        self._sorted = hashes[self._order]
-        self._keys = table.texts("key")
-
-    def find(self, key: str) -> int | None:
-        """Return the row of a key, None when it is not there."""
-        wanted = np.uint64(key_hash(key))
-        encoded = key.encode()
-        place = int(self._sorted.searchsorted(wanted))
-        while place < len(self._sorted) and self._sorted[place] == wanted:
-            row = int(self._order[place])
-            if self._keys.raw(row) == encoded:
-                return row
-            place += 1
-        return None
-
-
-class Done(Mapping[str, Source]):
-    """Segments with features: key to the size and time of the file they came from."""
-
-    def __init__(self, items: Table) -> None:
-        self._items = items
-        self._lookup = Lookup(items)
-        self._sizes = items.numbers("source_size")
-        self._times = items.numbers("source_mtime_ns")
-
-    def __getitem__(self, key: str) -> Source:
-        row = self._lookup.find(key)
-        if row is None:
-            raise KeyError(key)
-        return int(self._sizes[row]), int(self._times[row])
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._lookup.find(key) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items.texts("key"))
-
-    def __len__(self) -> int:
-        return self._items.length
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a recipe's shards hold: a segment is done, failed, or (neither) still to do.
-
-    Attributes
-    ----------
-    done : Mapping of str to (int, int)
-        Keys with features, and the size and modification time of the file behind them.
-    failures : Mapping of str to FailureRow
-        Keys whose latest attempt failed. A key is in both when its file was replaced by one that
-        fails: the features of the old file stay.
-    """
-
-    done: Mapping[str, Source]
-    failures: Mapping[str, FailureRow]
-
-
-def committed(index: Index) -> Committed:
-    """Return what is done and what has failed."""
-    return Committed(Done(index.items), {row.key: row for row in failure_rows(index.failures)})
-
-
-def failure_rows(table: Table) -> Iterator[FailureRow]:
-    """Yield the rows of a table of failures."""
-    names = (*layout.FAILURE_TEXTS, *layout.FAILURE_NUMBERS)
-    columns = [
-        column if isinstance(column, Texts) else column.tolist()
-        for column in (table[name] for name in names)
-    ]
-    for values in zip(*columns, strict=True):
-        yield FailureRow(**dict(zip(names, values, strict=True)))

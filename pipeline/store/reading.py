@@ -21,7 +21,8 @@ from pipeline.errors import StoreError
 from pipeline.frames import Features
 from pipeline.store import index as indexing
 from pipeline.store import layout
-from pipeline.store.index import Index, Lookup
+from pipeline.store.committed import Lookup, failure_rows
+from pipeline.store.index import Index
 from pipeline.store.rows import FailureRow
 from pipeline.store.shards import SHARDS_FOLDER, Store, read_recipe
 from pipeline.store.spans import ShardGone, Span, SpanReader
@@ -125,6 +126,11 @@ class FeatureSet:
         """D, the length of a vector; 0 while there is none."""
         return self.reader.dim
 
+    @property
+    def shards(self) -> int:
+        """Number of shard files."""
+        return self._index.shards.length
+
     def keys(self) -> tuple[str, ...]:
         """Return the segments' keys, sorted."""
         return tuple(sorted(self._index.items.texts("key")))
@@ -169,7 +175,7 @@ class FeatureSet:
     @property
     def failures(self) -> list[FailureRow]:
         """The segments that failed, sorted by key."""
-        return sorted(indexing.failure_rows(self._index.failures), key=lambda row: row.key)
+        return sorted(failure_rows(self._index.failures), key=lambda row: row.key)
 
     def span(self, key: str) -> Span:
         """Return where the rows of a segment are.

@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pipeline.errors import StoreError, UsageError
 from pipeline.provenance import Recipe
 from pipeline.store import faults, layout, publish
 from pipeline.store import index as indexing
-from pipeline.store.index import Committed
+from pipeline.store.committed import Committed, committed, is_answered, key_hash
 from pipeline.store.rows import FailureRow, Receipt, SegmentRow
 
 STORE_FILE = "store.json"
@@ -102,7 +102,7 @@ class Store:
 
     def bucket(self, key: str) -> int:
         """Return the bucket of a segment."""
-        return indexing.key_hash(key) % self.buckets
+        return key_hash(key) % self.buckets
 
     def recipes(self) -> tuple[str, ...]:
         """Return the names of the recipe folders, sorted."""
@@ -181,12 +181,14 @@ class RecipeShards:
         DamagedShard
             When a new shard is not what it should be.
         """
-        return indexing.committed(indexing.load(self.folder, save=save))
+        index = indexing.load(self.folder, save=save)
+        return committed(index.items, index.failures)
 
     def committed_in(self, bucket: int) -> Committed:
         """Return what is done and what has failed in one bucket, read from its shards."""
-        parts, _ = self._parts(bucket)
-        return indexing.committed(indexing.of_shards(parts))
+        parts, _ = self.parts(bucket)
+        index = indexing.of_shards(parts)
+        return committed(index.items, index.failures)
 
     def commit(
         self,
@@ -219,34 +221,46 @@ class RecipeShards:
         self._check(bucket, given)
         floor = 0
         for _ in range(MAX_COMMIT_TRIES):
-            parts, following = self._parts(bucket)
-            before = indexing.committed(indexing.of_shards(parts))
+            parts, following = self.parts(bucket)
+            index = indexing.of_shards(parts)
+            before = committed(index.items, index.failures)
             new = [row for row in rows if before.done.get(row.key) != row.source]
             failed = [row for row in failures if _is_news(row, before)]
-            kept = {row.key for row in new} | {row.key for row in failed}
-            already = tuple(key for key in given if key not in kept)
-            if not kept:
-                return Receipt(shard="", already=already)
-            name = indexing.shard_name(bucket, max(following, floor))
-            heading = layout.Heading(bucket=bucket, recipe_digest=self.digest, footer=footer)
-            content = layout.encode(heading, new, failed)
-            faults.reach("before_publish")
-            try:
-                publish.publish(content, self.shards / name)
-            except FileExistsError:
-                floor = max(following, floor) + 1
-                continue
-            return Receipt(
-                shard=name,
-                done=tuple(row.key for row in new),
-                failed=tuple(row.key for row in failed),
-                already=already,
-                rows=sum(len(row.features) for row in new),
-                size=len(content),
-            )
+            part = max(following, floor)
+            receipt = self._publish(indexing.shard_name(bucket, part), new, failed, footer)
+            if receipt is not None:
+                stored = {*receipt.done, *receipt.failed}
+                return replace(receipt, already=tuple(k for k in given if k not in stored))
+            floor = part + 1
         raise StoreError(f"{self.shards}: bucket {bucket} is taken by others again and again")
 
-    def _parts(self, bucket: int) -> tuple[list[layout.ShardTables], int]:
+    def _publish(
+        self,
+        name: str,
+        rows: Sequence[SegmentRow],
+        failures: Sequence[FailureRow],
+        footer: Mapping[str, Any],
+    ) -> Receipt | None:
+        """Write one shard; None when another attempt has taken its name."""
+        if not rows and not failures:
+            return Receipt(shard="")
+        bucket, _ = indexing.parse_name(name) or (0, 0)
+        heading = layout.Heading(bucket=bucket, recipe_digest=self.digest, footer=footer)
+        content = layout.encode(heading, rows, failures)
+        faults.reach("before_publish")
+        try:
+            publish.publish(content, self.shards / name)
+        except FileExistsError:
+            return None
+        return Receipt(
+            shard=name,
+            done=tuple(row.key for row in rows),
+            failed=tuple(row.key for row in failures),
+            rows=sum(len(row.features) for row in rows),
+            size=len(content),
+        )
+
+    def parts(self, bucket: int) -> tuple[list[layout.ShardTables], int]:
         """Return the bucket's shards and the first free part number, from one look."""
         for _ in range(indexing.RESCANS):
             names = indexing.scan(self.shards, bucket)
@@ -264,13 +278,13 @@ class RecipeShards:
         if len(set(keys)) != len(keys):
             raise ValueError(f"bucket {bucket}: a segment is given twice")
         for key in keys:
-            if indexing.key_hash(key) % self.buckets != bucket:
+            if key_hash(key) % self.buckets != bucket:
                 raise ValueError(f"segment {key} does not belong to bucket {bucket}")
 
 
 def _is_news(failure: FailureRow, before: Committed) -> bool:
     """Tell whether a failure says more than what is committed."""
-    if indexing.is_answered(failure.source, before.done.get(failure.key)):
+    if is_answered(failure.source, before.done.get(failure.key)):
         return False
     earlier = before.failures.get(failure.key)
     return (

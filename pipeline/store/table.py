@@ -115,13 +115,15 @@ class Table(Mapping[str, Column]):
     def texts(self, name: str) -> Texts:
         """Return a column of texts."""
         column = self[name]
-        assert isinstance(column, Texts)
+        if not isinstance(column, Texts):
+            raise TypeError(f"column {name} holds numbers")
         return column
 
     def numbers(self, name: str) -> NDArray[Any]:
         """Return a column of numbers."""
         column = self[name]
-        assert isinstance(column, np.ndarray)
+        if isinstance(column, Texts):
+            raise TypeError(f"column {name} holds texts")
         return column
 
 

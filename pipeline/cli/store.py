@@ -1,0 +1,163 @@
+"""``pipeline status``, ``verify``, ``export`` and ``compact``: looking after a feature store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.store import FeatureSet, FeatureStore
+
+EXIT_DAMAGE = 3
+MOST_LISTED = 8
+
+_out = click.argument("out", type=click.Path(path_type=Path, file_okay=False, exists=True))
+
+
+@click.command(short_help="Say what a store holds.")
+@_out
+def status(out: Path) -> None:
+    """List the recipes of the store OUT: segments done and failed, rows, labels, splits.
+
+    \b
+    Example:
+      pipeline status features
+    """  # noqa: D301
+    from pipeline.store import FeatureStore, Store
+
+    store = FeatureStore(out)
+    click.echo(f"{out}: {len(store)} recipes, {Store.open(out).buckets} buckets")
+    for name in store:
+        for line in _described(store[name]):
+            click.echo(line)
+
+
+def _described(features: FeatureSet) -> list[str]:
+    items = features.items
+    rows = int(items["count"].sum())
+    size = rows * features.dim * features.reader.dtype.itemsize
+    lines = [
+        "",
+        features.name,
+        f"  segments  {len(features)} done, {len(features.failures)} failed",
+        f"  rows      {rows} x {features.dim} {features.reader.dtype.name}, "
+        f"{size / 1e6:.1f} MB in {features.shards} shards",
+    ]
+    for title, values in (("splits", items["split"]), ("labels", items["label"])):
+        counts = Counter(name for value in values for name in value.split("|") if name)
+        if counts:
+            lines.append(f"  {title:9} {_listed(counts)}")
+    if features.failures:
+        codes = Counter(row.code for row in features.failures)
+        lines.append(f"  failures  {_listed(codes)}")
+    return lines
+
+
+def _listed(counts: Counter[str]) -> str:
+    shown = ", ".join(f"{name} {number}" for name, number in counts.most_common(MOST_LISTED))
+    more = len(counts) - MOST_LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+@click.command(short_help="Check a store for damage; exit status 3 when there is any.")
+@_out
+def verify(out: Path) -> int:
+    """Read the whole store OUT and compare it with its own checksums.
+
+    Every finding says file, what was found, what was expected, and what to do. Damage (a shard
+    that is truncated, altered or foreign, a segment stored twice) ends in exit status 3; notes
+    (leftovers of killed processes, superseded rows) do not.
+
+    \b
+    Example:
+      pipeline verify features && echo sound
+    """  # noqa: D301
+    from pipeline import store
+
+    report = store.verify(out)
+    for finding in report.findings:
+        click.echo(str(finding))
+    damage = sum(finding.damage for finding in report.findings)
+    click.echo(
+        f"{report.recipes} recipes, {report.shards} shards, {report.segments} segments, "
+        f"{report.failures} failures, {report.rows} rows, {report.size / 1e6:.1f} MB: "
+        f"{damage} damaged, {len(report.findings) - damage} notes"
+    )
+    return EXIT_DAMAGE if report.damaged else 0
+
+
+@click.command(short_help="Write features for other people's code.")
+@_out
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option(
+    "--recipe", default=None, help="Recipe folder or extractor; needed when OUT has several."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["hdf5", "npy"]),
+    default="hdf5",
+    show_default=True,
+    help="One HDF5 with a dataset per segment, or a folder of .npy.",
+)
+@click.option(
+    "--per-video",
+    is_flag=True,
+    help="One vector per video instead: the average of its rows, L2-normalised (C3D).",
+)
+def export(out: Path, destination: Path, recipe: str | None, form: str, per_video: bool) -> None:
+    """Write the features of a recipe of the store OUT to DESTINATION, a new file or folder.
+
+    Names are made from segment keys and are safe as file names; DESTINATION.csv maps each name to
+    its segment, video, times, label and split.
+
+    \b
+    Examples:
+      pipeline export features i3d.h5 --recipe i3d-rgb
+      pipeline export features c3d.npy --recipe c3d --format npy --per-video
+    """  # noqa: D301
+    from pipeline import store
+
+    chosen = _only(store.FeatureStore(out), recipe)
+    write = store.export_descriptors if per_video else store.export
+    done = write(chosen, destination, "npy" if form == "npy" else "hdf5")
+    kind = "videos" if per_video else "segments"
+    click.echo(f"{done.path}: {done.written} {kind}; names in {done.mapping}")
+    if done.empty:
+        click.echo(f"{len(done.empty)} segments have no row, the first is {done.empty[0]}")
+
+
+def _only(store: FeatureStore, recipe: str | None) -> FeatureSet:
+    if recipe is not None:
+        return store[recipe]
+    if len(store) != 1:
+        raise click.UsageError(
+            f"{store.out} has {len(store)} recipes; choose with --recipe one of: "
+            f"{', '.join(store) or '(none)'}"
+        )
+    return store[store.recipes[0]]
+
+
+@click.command(short_help="Merge small shards.")
+@_out
+def compact(out: Path) -> None:
+    """Merge the parts of every bucket of the store OUT into one shard.
+
+    Worth it after many interrupted or retried runs. It may be killed, and runs may go on
+    meanwhile; programs that have the store open for reading should open it again.
+
+    \b
+    Example:
+      pipeline compact features
+    """  # noqa: D301
+    from pipeline import store
+
+    for name in store.FeatureStore(out):
+        done = store.compact(store.RecipeShards.open(out, name))
+        click.echo(f"{name}: {done.before} shards -> {done.after}, {done.swept} leftovers swept")
+
+
+COMMANDS = (status, verify, export, compact)
