@@ -12,7 +12,9 @@ A module whose name has no leading underscore is one family of networks. It decl
     of ``spec.layer`` (``C`` is 2 T and ``T`` is 1 where ``spec.flow_stack``);
 ``load(net, spec, state)``, optional
     puts a checkpoint's tensors into it, whatever layout they come in; without it the keys must
-    be the network's own.
+    be the network's own;
+``mean_cube(spec, weights_dir) -> Path | None`` with ``read_mean_cube(path)``, optional
+    names a mean volume that is subtracted before the crop instead of the means per channel.
 
 Adding a backbone is adding one such file: there is no list to edit.
 """
@@ -151,13 +153,14 @@ def digest_weights(spec: Spec, weights_dir: Path | None = None) -> str:
     Returns
     -------
     str
-        sha256 of the file (of its source, for a converted file), or ``random:<seed>``.
+        sha256 of the file (of its source, for a converted file), or ``random:<seed>``; a mean
+        cube's sha256 follows a ``+`` where the spec asks for one.
 
     Raises
     ------
     WeightsError
         When the file is missing; the message says where to get it.
     """
-    from extractors import _weights
+    from extractors import _extractor
 
-    return _weights.digest(spec, weights_dir)
+    return _extractor.digest(_resolve(spec.name)[0], spec, weights_dir)

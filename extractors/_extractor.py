@@ -7,6 +7,7 @@ size moves the last bits of a float: a row must not depend on the company its wi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -40,20 +41,14 @@ class Extractor:
         Where it runs.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        net: Network,
-        weights_digest: str,
-        place: Place,
-        class_names: tuple[str, ...] | None = None,
-    ) -> None:
+    def __init__(self, spec: Spec, net: Network, place: Place, loaded: Loaded) -> None:
         self.spec = spec
-        self.weights_digest = weights_digest
-        self.class_names = class_names
+        self.weights_digest = loaded.digest
+        self.class_names = loaded.class_names
         self.device = place.device
         self._dtype = place.dtype
         self._net = net
+        self._mean_cube = loaded.mean_cube
 
     def __call__(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the rows of some windows.
@@ -94,7 +89,10 @@ class Extractor:
 
     def _rows(self, windows: Sequence[Window]) -> list[Tensor]:
         """Return (R, D) of each window."""
-        inputs = [_preprocess.to_tensors(w, self.spec, self.device) for w in windows]
+        inputs = [
+            _preprocess.to_tensors(window, self.spec, self.device, self._mean_cube)
+            for window in windows
+        ]
         outputs = iter(self._run([crop for crops in inputs for crop in crops]))
         rows = []
         for crops in inputs:
@@ -187,9 +185,37 @@ def network_with_weights(module: ModuleType, spec: Spec, weights_dir: Path | Non
     return net
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What comes with a network's weights: their digest, class names, and a mean cube."""
+
+    digest: str
+    class_names: tuple[str, ...] | None = None
+    mean_cube: Tensor | None = None
+
+
 def assemble(module: ModuleType, spec: Spec, weights_dir: Path | None, place: Place) -> Extractor:
     """Return the extractor of one family's `spec`; the work behind `extractors.build`."""
-    digest = _weights.digest(spec, weights_dir)
+    cube = mean_cube_file(module, spec, weights_dir)
+    loaded = Loaded(
+        digest=digest(module, spec, weights_dir),
+        class_names=_classes.names(spec, weights_dir),
+        mean_cube=None if cube is None else module.read_mean_cube(cube),
+    )
     net = network_with_weights(module, spec, weights_dir)
-    class_names = _classes.names(spec, weights_dir)
-    return Extractor(spec, place.settle(net), digest, place, class_names)
+    return Extractor(spec, place.settle(net), place, loaded)
+
+
+def digest(module: ModuleType, spec: Spec, weights_dir: Path | None) -> str:
+    """Return the digest of the weights, and of the mean cube where there is one."""
+    found = _weights.digest(spec, weights_dir)
+    cube = mean_cube_file(module, spec, weights_dir)
+    return found if cube is None else f"{found}+{_weights.file_digest(cube)}"
+
+
+def mean_cube_file(module: ModuleType, spec: Spec, weights_dir: Path | None) -> Path | None:
+    """Return the mean cube that the family asks for, if it does."""
+    path: Path | None = (
+        module.mean_cube(spec, weights_dir) if hasattr(module, "mean_cube") else None
+    )
+    return path

@@ -53,3 +53,12 @@ def inflate_state(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tens
                 )
         inflated[key] = tensor
     return inflated
+
+
+def across_modalities(filters: Tensor, channels: int) -> Tensor:
+    """Return first-layer filters (O, 3, ...) as their mean repeated over `channels`.
+
+    Cross-modality initialisation of Wang et al., arXiv 1608.00859.
+    """
+    repeats = [1, channels] + [1] * (filters.ndim - 2)
+    return filters.mean(dim=1, keepdim=True).repeat(repeats)

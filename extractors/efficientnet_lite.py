@@ -26,10 +26,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-import torch
 from torch import Tensor, nn
 
 from extractors import _weights
+from extractors._inflate import across_modalities
 from extractors._layers import PerFrame, unit
 from extractors._spec import Geometry, Normalisation, Sampling, Spec, Weights
 
@@ -189,8 +189,3 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             own[f"{outer.get(first, first)}.{rest}"] = tensor
     return own
-
-
-def across_modalities(filters: Tensor, channels: int) -> Tensor:
-    """Return first-layer filters (O, 3, h, w) as their mean repeated over `channels`."""
-    return torch.mean(filters, dim=1, keepdim=True).repeat(1, channels, 1, 1)
