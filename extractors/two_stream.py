@@ -15,7 +15,7 @@ The names ending in a torchvision model are analogues: that model with its Image
 RGB frame, and, for the temporal stream, TSN's cross-modality initialisation (the first filters
 averaged over RGB and repeated for every flow channel) with TSN's scaling of flow. Such a temporal
 stream is initialised from images and not trained on flow: give fine-tuned weights by path.
-GoogLeNet is Inception-v1, the ConvNet of Carreira and Zisserman's two-stream row.
+GoogLeNet is Inception-v1, the network of Carreira and Zisserman's two-stream row.
 
 References
 ----------

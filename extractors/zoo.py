@@ -9,9 +9,9 @@ A row is what enters the last dense (or 1x1 convolutional) layer, or the logits.
 Weights are found by file name and checked against the first characters of their sha256, which
 torchvision publishes in the name; nothing is downloaded while features are computed.
 
-GoogLeNet here is Inception-v1, the ConvNet of Carreira and Zisserman's ConvNet+LSTM, which reads
-5 frames a second: the default of all image models. Video models get the frame rate and length that
-torchvision's accuracies were measured with.
+Image models look at 5 frames a second by default, as the ConvNet+LSTM of Carreira and Zisserman:
+``torchvision:googlenet`` is its ConvNet with torchvision's padding and weights (`inception-v1` has
+TensorFlow's). Video models get the frame rate and length that torchvision measured them with.
 
 References
 ----------
