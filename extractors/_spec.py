@@ -8,7 +8,7 @@ variant that ``--set NAME.key=value`` asks for; there is no other way to change 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -278,26 +278,20 @@ class Spec:
 
         The choice of weights and the seed are not here: their digest stands for them.
         """
-        described_only = {
-            "layers",
-            "presets",
-            "weights",
-            "weights_choice",
-            "seed",
-            "paper",
-            "summary",
+        sampling = asdict(self.sampling)
+        sampling["fps"] = "native" if self.sampling.fps is None else str(self.sampling.fps)
+        return {
+            "name": self.name,
+            "modality": self.modality,
+            "sampling": sampling,
+            "geometry": asdict(self.geometry),
+            "normalisation": asdict(self.normalisation),
+            "layer": self.layer,
+            "dim": self.dim,
+            "options": dict(self.options),
+            "flow_stack": self.flow_stack,
+            "batch_windows": self.batch_windows,
         }
-        plain = {
-            name: asdict(value) if is_dataclass(value) else value
-            for name in self.__slots__
-            if name not in described_only
-            for value in (getattr(self, name),)
-        }
-        plain["dim"] = self.dim
-        plain["options"] = dict(self.options)
-        fps = self.sampling.fps
-        plain["sampling"]["fps"] = "native" if fps is None else str(fps)
-        return plain
 
 
 def _restore(plain: dict[str, Any]) -> Spec:

@@ -10,10 +10,10 @@ ports pad all around and give other numbers); ``fc6`` and ``fc7`` are taken afte
 ``sport1m_train16_128_mean.binaryproto`` in the weights folder) or ``mean=PATH`` subtracts the cube
 itself, each pixel at its own place before the crop. These are different recipes.
 
-Checkpoints are recognised by their keys. DavideA/c3d-pytorch and jfzhang95/pytorch-video-recognition
-hold the Caffe weights (BGR). mmaction2 trained on RGB with its own mean, its own resize and a
-symmetric pool5: that is another extractor, ``c3d-mmaction2``. The paper's descriptor of a video is
-the mean of its ``fc6`` rows at preset ``16/8``, divided by its length.
+Checkpoints are recognised by their keys. DavideA/c3d-pytorch and pytorch-video-recognition by
+jfzhang95 hold the Caffe weights (BGR). mmaction2 trained on RGB with its own mean, its own resize
+and a symmetric pool5: that is another extractor, ``c3d-mmaction2``. The paper's descriptor of a
+video is the mean of its ``fc6`` rows at preset ``16/8``, divided by its Euclidean norm.
 """
 
 from __future__ import annotations
