@@ -14,7 +14,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedWriter
 from pathlib import Path
 
@@ -81,6 +81,80 @@ def download(
                 if failures >= options.attempts or time.monotonic() > until:
                     raise
                 time.sleep(backoff(failures - 1, options.backoff_seconds))
+
+
+class Stream:
+    """A remote file read from front to back, once, across broken connections.
+
+    Parameters
+    ----------
+    client : Client
+        Who asks.
+    url : str
+        The file.
+    """
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._position = 0
+        self._validator = ""
+        self._failures = 0
+        self._reply: Reply | None = None
+        self._chunks: Iterator[bytes] = iter(())
+        self._rest = b""
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end.
+
+        Raises
+        ------
+        SegmentFailure
+            When the rest cannot be had, or belongs to another version.
+        """
+        while not self._rest:
+            try:
+                if self._reply is None:
+                    self._connect()
+                chunk = next(self._chunks, b"")
+            except MAY_PASS:
+                self._failures += 1
+                self.close()
+                if self._failures >= self._client.options.attempts:
+                    raise
+                time.sleep(backoff(self._failures - 1, self._client.options.backoff_seconds))
+                continue
+            if not chunk:
+                return b""
+            self._failures = 0
+            self._position += len(chunk)
+            self._rest = chunk
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._reply is not None:
+            self._reply.close()
+            self._reply = None
+
+    def _connect(self) -> None:
+        until = time.monotonic() + self._client.options.deadline_seconds
+        reply = self._client.get(
+            self._url, offset=self._position, validator=self._validator, until=until
+        )
+        if self._position and (reply.offset, reply.validator) != (self._position, self._validator):
+            reply.close()
+            raise CutShort(f"{redacted(self._url)} changed while it was read; begin it anew")
+        self._validator = reply.validator
+        self._reply = reply
+        self._chunks = reply.chunks()
 
 
 class _Part:

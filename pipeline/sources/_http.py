@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.cookiejar import LoadError, MozillaCookieJar
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -37,9 +36,9 @@ from pipeline.errors import (
     Timeout,
     TooLarge,
     Unexplained,
-    UsageError,
 )
 from pipeline.sources._address import Target, checked, redacted
+from pipeline.sources._credentials import cookie_jar, proxy_address
 from pipeline.sources._pace import Manners, Pace
 from pipeline.sources._source import SourceOptions
 
@@ -130,8 +129,8 @@ class Client:
         self.options = options
         self.manners = manners
         self._accounts = accounts
-        self._cookies = None if options.cookies is None else _cookie_jar(options.cookies)
-        self._proxy = None if options.proxy is None else _proxy(options.proxy)
+        self._cookies = None if options.cookies is None else cookie_jar(options.cookies)
+        self._proxy = None if options.proxy is None else _through(options.proxy)
         self._pools: dict[tuple[str, str, int, str], HTTPConnectionPool] = {}
 
     def get(self, url: str, *, offset: int = 0, validator: str = "", until: float) -> Reply:
@@ -334,40 +333,8 @@ def _too_large(url: str, size: int, limit: int) -> str:
     )
 
 
-def _cookie_jar(path: Path) -> MozillaCookieJar:
-    jar = MozillaCookieJar(path)
-    try:
-        jar.load(ignore_discard=True, ignore_expires=True)
-    except (OSError, LoadError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cookie file {path} cannot be read ({type(error).__name__}); expected Netscape format"
-        ) from None
-    for cookie in jar:
-        if cookie.expires == 0:  # how browsers' exports write "until the browser is closed"
-            cookie.expires = None
-    return jar
-
-
-def _proxy(path: Path) -> urllib3.ProxyManager:
+def _through(path: Path) -> urllib3.ProxyManager:
     """Return connections through the proxy that a file names; its text is never shown."""
-    text = read_proxy(path)
-    parts = urllib3.util.parse_url(text)
+    parts = urllib3.util.parse_url(proxy_address(path))
     headers = urllib3.util.make_headers(proxy_basic_auth=parts.auth) if parts.auth else None
     return urllib3.ProxyManager(parts._replace(auth=None).url, proxy_headers=headers)
-
-
-def read_proxy(path: Path) -> str:
-    """Return the proxy's address, the first line of a file.
-
-    Raises
-    ------
-    UsageError
-        When the file cannot be read or holds something else; its text is not repeated.
-    """
-    try:
-        text = path.read_text().strip().partition("\n")[0]
-    except OSError as error:
-        raise UsageError(f"proxy file {path} cannot be read: {error.strerror}") from error
-    if not re.match(r"https?://[^\s/]+/?$", text):
-        raise UsageError(f"proxy file {path} does not hold an address like http://host:3128")
-    return text

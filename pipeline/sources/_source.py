@@ -14,9 +14,10 @@ and is found by its presence; there is no list to edit. A module that needs an e
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from manifests._segment import Segment
 
@@ -141,6 +142,22 @@ class Source(Protocol):
         SegmentFailure
             `VideoMissing`, `NotInMirror` or `Gone` when the source does not have it, and any
             other class of ``pipeline.errors`` that says why it cannot be had.
+        """
+        ...
+
+
+@runtime_checkable
+class Sequential(Protocol):
+    """A source that is read best from front to back: archives. ``pipeline fetch`` does so."""
+
+    def parts(self) -> tuple[tuple[str, ...], ...]:
+        """Return its parts; what an earlier group holds overrides the later groups."""
+        ...
+
+    def members(self, part: str, names: Mapping[str, bool]) -> Iterator[tuple[str, Located]]:
+        """Read one part once and yield the wanted members, in scratch, each to be released.
+
+        `names` says of each name whether it is a segment's own (`trimmed_name`).
         """
         ...
 
