@@ -37,7 +37,7 @@ def status(out: Path) -> None:
 
 def _described(features: FeatureSet) -> list[str]:
     items = features.items
-    rows = int(items["count"].sum())
+    rows = int(items["rows"].sum())
     size = rows * features.dim * features.reader.dtype.itemsize
     lines = [
         "",

@@ -118,7 +118,7 @@ def _segment_rows(shards: Path, index: Index) -> list[SegmentRow]:
     rows = []
     for number in range(index.items.length):
         values = {name: _value(index.items, name, number) for name in index.items}
-        span = Span(values["shard"], values["first"], values["count"])
+        span = Span(values["shard"], values["first"], values["rows"])
         features = Features(reader.vectors(span), reader.seconds(span))
         if layout.checksum(*features) != values["crc32"]:
             name = index.shards.texts("name")[span.shard]

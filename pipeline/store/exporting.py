@@ -111,7 +111,7 @@ def export(features: FeatureSet, destination: Path | str, form: Form = "hdf5") -
             put(name, read, fields)
             if not len(read):
                 empty.append(fields["key"])
-    columns = [names, *(table[column] for column in (*MAPPING_COLUMNS, "count"))]
+    columns = [names, *(table[column] for column in (*MAPPING_COLUMNS, "rows"))]
     mapping = _write_mapping(
         destination, ("name", *MAPPING_COLUMNS, "rows"), zip(*columns, strict=True)
     )
@@ -143,7 +143,7 @@ def export_descriptors(
     table = features.items
     by_video: dict[str, list[int]] = {}
     for row, video in enumerate(table["video"].tolist()):
-        if table["count"][row]:
+        if table["rows"][row]:
             by_video.setdefault(video, []).append(row)
     descriptors = np.zeros((len(by_video), features.dim), np.float32)
     for number, rows in enumerate(by_video.values()):
@@ -158,10 +158,10 @@ def export_descriptors(
                 file["descriptors"] = descriptors
                 file["videos"] = list(by_video)
     labels = [table["label"][rows[0]] for rows in by_video.values()]
-    rows_of = [int(table["count"][rows].sum()) for rows in by_video.values()]
+    rows_of = [int(table["rows"][rows].sum()) for rows in by_video.values()]
     lines = zip(range(len(by_video)), by_video, labels, rows_of, strict=True)
     mapping = _write_mapping(destination, ("index", "video", "label", "rows"), lines)
-    empty = table["key"][table["count"] == 0].tolist()
+    empty = table["key"][table["rows"] == 0].tolist()
     return Exported(destination, mapping, len(by_video), tuple(empty))
 
 

@@ -62,7 +62,7 @@ class Index:
         ``rows``, ``itemsize``, ``features_offset``, ``seconds_offset``.
     items : Table
         The columns of ``/items`` with ``hash``, ``shard`` (row of `shards`), ``first`` and
-        ``count`` (feature rows inside the shard). In no particular order.
+        ``rows`` (feature rows inside the shard). In no particular order.
     failures : Table
         The columns of ``/failures`` with ``hash`` and ``shard``.
     """
@@ -171,7 +171,7 @@ def _empty() -> Index:
     return Index(
         Table({"name": no_texts, "replaces": no_texts, **shards}, 0),
         _columns(np.empty(0, _dtype(layout.ITEM_TEXTS, {**layout.ITEM_NUMBERS, "crc32": "<u4"})),
-                 0, first=none, count=none),
+                 0, first=none, rows=none),
         _columns(np.empty(0, _dtype(layout.FAILURE_TEXTS, layout.FAILURE_NUMBERS)), 0),
     )  # fmt: skip
 
@@ -203,8 +203,8 @@ def _add(index: Index, tables: Sequence[layout.ShardTables]) -> Index:
     live = np.array([name not in replaced for name in shards.texts("name")])
     new_items, new_failures = [], []
     for number, shard in enumerate(tables, base):
-        first, count = shard.offsets[:-1], np.diff(shard.offsets)
-        new_items.append(_columns(shard.items, number, first=first, count=count))
+        first, rows = shard.offsets[:-1], np.diff(shard.offsets)
+        new_items.append(_columns(shard.items, number, first=first, rows=rows))
         new_failures.append(_columns(shard.failures, number))
     order = np.lexsort((shards.numbers("part"), shards.numbers("bucket")))
     rank = np.empty(len(order), np.int64)

@@ -10,7 +10,7 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,31 +165,30 @@ class FeatureSet:
         """The table of segments, sorted by key: column name to array.
 
         Texts (``key``, ``video``, ``label``, ``split``, ``group``) are arrays of `str`, the rest
-        numbers, as documented for ``/items``; ``count`` is the number of feature rows.
+        numbers, as documented for ``/items``; ``rows`` is the number of feature rows.
         """
         table = self._index.items
         keys = np.array(list(table.texts("key")), object)
         order = np.argsort(keys, kind="stable")
-        return {name: _array(table[name])[order] for name in (*ITEM_COLUMNS, "count")}
+        return {name: _array(table[name])[order] for name in (*ITEM_COLUMNS, "rows")}
 
     @property
     def failures(self) -> list[FailureRow]:
         """The segments that failed, sorted by key."""
         return sorted(failure_rows(self._index.failures), key=lambda row: row.key)
 
-    def span(self, key: str) -> Span:
-        """Return where the rows of a segment are.
+    def spans(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Return where the rows of segments are, shape (n, 3): shard, first row, rows.
 
         Raises
         ------
         KeyError
-            When the recipe has no features of it.
+            When the recipe has no features of one.
         """
-        row = self._lookup.find(key)
-        if row is None:
-            raise KeyError(key)
         items = self._index.items
-        return Span(*(int(items.numbers(name)[row]) for name in ("shard", "first", "count")))
+        numbers = {key: row for row, key in enumerate(items.texts("key"))}
+        rows = np.fromiter((numbers[key] for key in keys), np.int64, len(keys))
+        return np.stack([items.numbers(name)[rows] for name in Span._fields], axis=1)
 
     def _load(self) -> None:
         self._index: Index = indexing.load(self._folder)
@@ -197,19 +196,20 @@ class FeatureSet:
         self.reader: SpanReader = SpanReader(self._folder / SHARDS_FOLDER, self._index)
 
     def _read(self, key: str) -> Features:
-        span = self.span(key)
+        row = self._lookup.find(key)
+        if row is None:
+            raise KeyError(key)
+        items = self._index.items
+        span = Span(*(int(items.numbers(name)[row]) for name in Span._fields))
         features = Features(self.reader.vectors(span), self.reader.seconds(span))
-        if self._check:
-            row = self._lookup.find(key)
-            expected = int(self._index.items.numbers("crc32")[row])
-            found = layout.checksum(*features)
-            if found != expected:
-                name = self._index.shards.texts("name")[span.shard]
-                raise layout.BadShard(
-                    str(self._folder / SHARDS_FOLDER / name),
-                    f"segment {key} has CRC-32 {found:08x}",
-                    f"{expected:08x}",
-                )
+        found, expected = layout.checksum(*features), int(items.numbers("crc32")[row])
+        if self._check and found != expected:
+            name = self._index.shards.texts("name")[span.shard]
+            raise layout.BadShard(
+                str(self._folder / SHARDS_FOLDER / name),
+                f"segment {key} has CRC-32 {found:08x}",
+                f"{expected:08x}",
+            )
         return features
 
 
