@@ -34,12 +34,17 @@ def _pads(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> list[tuple
     return [same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)]
 
 
+def _flat(pads: Sequence[tuple[int, int]]) -> list[int]:
+    """Return paddings as `torch.nn.functional.pad` wants them: last axis first."""
+    return [zeros for pair in reversed(pads) for zeros in pair]
+
+
 def pad_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Return `x` (N, C, ...) with the zeros of ``SAME`` padding around it."""
     pads = _pads(x, kernel, stride)
     if not any(after for _, after in pads):
         return x
-    return functional.pad(x, [zeros for pair in reversed(pads) for zeros in pair])
+    return functional.pad(x, _flat(pads))
 
 
 def _triple(values: Sequence[int]) -> tuple[int, int, int]:
@@ -57,15 +62,26 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConv3d(nn.Conv3d):
-    """`torch.nn.Conv3d` with TensorFlow's ``SAME`` padding; its own `padding` stays 0."""
+    """`torch.nn.Conv3d` with TensorFlow's ``SAME`` padding; its own `padding` stays 0.
+
+    Attributes
+    ----------
+    hold_edges : bool
+        Repeat the first and last frame in time instead of padding with black ones.
+    """
+
+    hold_edges = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, C', ceil(T / s), ceil(H / s), ceil(W / s))."""
         pads = _pads(x, self.kernel_size, self.stride)
+        if self.hold_edges and pads[0][1]:
+            x = functional.pad(x, [0, 0, 0, 0, *pads[0]], mode="replicate")
+            pads[0] = (0, 0)
         if all(before == after for before, after in pads):
             padding = _triple([before for before, _ in pads])
         else:
-            x, padding = pad_same(x, self.kernel_size, self.stride), (0, 0, 0)
+            x, padding = functional.pad(x, _flat(pads)), (0, 0, 0)
         return functional.conv3d(
             x, self.weight, self.bias, self.stride, padding, groups=self.groups
         )

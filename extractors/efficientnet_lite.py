@@ -18,6 +18,11 @@ repeated for all 20 channels. Flow is divided by 20 px, the bound it is clipped 
 filters add up 20 channels where they had 3, so a steady motion of 3 px per frame drives the stem
 as a fully black or white picture would, and the strongest motions reach the ReLU6 ceiling without
 swamping it. Nothing is fine-tuned: this is a frozen transfer, as the RGB stream is.
+
+``efficientnet-lite0-inflated`` is a 3D network with real weights that needs no download: the first
+depthwise filter of each stage spans three frames (repeated and divided, arXiv 1705.07750) and
+three stages halve the frame rate, 16 frames to 2. Edges hold their frame instead of turning
+black, so a video constant in time gives exactly the rows of its picture.
 """
 
 from __future__ import annotations
@@ -29,8 +34,8 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from extractors import _weights
-from extractors._inflate import across_modalities
-from extractors._layers import PerFrame, unit
+from extractors._inflate import across_modalities, inflate_state
+from extractors._layers import PerFrame, SameConv3d, unit
 from extractors._spec import Geometry, Normalisation, Sampling, Spec, Weights
 
 CROP_PX = 224
@@ -39,16 +44,18 @@ STACK_FRAMES = 10
 FLOW_BOUND_PX = 20.0
 STEM_WIDTH, HEAD_WIDTH, CLASSES = 32, 1280, 1000
 
-# repeats, kernel, stride, expansion, output channels: the seven stages of EfficientNet-B0
+# repeats, kernel, stride, expansion, output channels: the seven stages of EfficientNet-B0;
+# last, the stride in time of the inflated network
 STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    (1, 3, 1, 1, 16, 1),
+    (2, 3, 2, 6, 24, 1),
+    (2, 5, 2, 6, 40, 2),
+    (3, 3, 2, 6, 80, 2),
+    (3, 5, 1, 6, 112, 1),
+    (4, 5, 2, 6, 192, 2),
+    (1, 3, 1, 6, 320, 1),
 )
+INFLATED_FRAMES = 3
 
 IMAGENET = Weights(
     name="imagenet",
@@ -87,33 +94,90 @@ FLOW = replace(
     summary="the same network on 10 stacked flow frames, row for row with the RGB stream",
 )
 
-SPECS = (RGB, FLOW)
+INFLATED = replace(
+    RGB,
+    name="efficientnet-lite0-inflated",
+    sampling=Sampling(fps=Fraction(25), window=16, stride=16),
+    presets={
+        "16/16": {"window": "16", "stride": "16"},
+        "16/8": {"window": "16", "stride": "8"},
+    },
+    batch_windows=2,
+    paper="arXiv 1905.11946, 1705.07750",
+    summary="the same network inflated over 16 frames at 25 fps; embedded weights",
+)
+
+SPECS = (RGB, FLOW, INFLATED)
+
+
+Extent = tuple[int, int]
+"""Frames and side of a filter or of a stride; a flat network has no use for the frames."""
+
+
+def _unit(
+    channels: tuple[int, int],
+    kernel: Extent = (1, 1),
+    stride: Extent = (1, 1),
+    *,
+    depthwise: bool = False,
+    linear: bool = False,
+    flat: bool = True,
+) -> nn.Sequential:
+    def extent(frames: int, side: int) -> tuple[int, ...]:
+        return (side, side) if flat else (frames, side, side)
+
+    made = unit(
+        channels,
+        extent(*kernel),
+        extent(*stride),
+        groups=channels[0] if depthwise else 1,
+        activation=None if linear else nn.ReLU6(inplace=True),
+    )
+    if isinstance(made.conv, SameConv3d):
+        made.conv.hold_edges = True
+    return made
 
 
 class Block(nn.Module):
-    """Inverted residual: expand, filter each channel by itself, project back."""
+    """Inverted residual: expand, filter each channel by itself, project back.
 
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int, expansion: int) -> None:
+    Parameters
+    ----------
+    channels : (int, int)
+        In and out.
+    kernel, stride : (int, int)
+        Frames and side of the depthwise filter.
+    expansion : int
+        How many times wider the middle is.
+    flat : bool
+        Over pictures instead of windows.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        kernel: Extent,
+        stride: Extent,
+        expansion: int,
+        flat: bool,
+    ) -> None:
         super().__init__()
         inner = channels[0] * expansion
+        self.expand = nn.Sequential()
         if expansion > 1:
-            self.expand = unit((channels[0], inner), (1, 1), (1, 1), activation=nn.ReLU6())
-        else:
-            self.expand = nn.Sequential()
-        self.depthwise = unit(
-            (inner, inner), (kernel,) * 2, (stride,) * 2, groups=inner, activation=nn.ReLU6()
-        )
-        self.project = unit((inner, channels[1]), (1, 1), (1, 1))
-        self.residual = stride == 1 and channels[0] == channels[1]
+            self.expand = _unit((channels[0], inner), flat=flat)
+        self.depthwise = _unit((inner, inner), kernel, stride, depthwise=True, flat=flat)
+        self.project = _unit((inner, channels[1]), linear=True, flat=flat)
+        self.residual = max(stride) == 1 and channels[0] == channels[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C', H / stride, W / stride)."""
+        """Map (N, C, H, W) to (N, C', H / stride, W / stride), or the same with frames."""
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
 
 class EfficientNetLite0(nn.Module):
-    """The network on pictures; 4,652,008 parameters with three input channels.
+    """The network; 4,652,008 parameters on pictures of three channels.
 
     Parameters
     ----------
@@ -121,35 +185,44 @@ class EfficientNetLite0(nn.Module):
         3 for RGB, 20 for ten flow frames.
     logits : bool
         Give the 1000 class scores instead of the 1280-d pooled activations.
+    flat : bool
+        Over pictures (N, C, H, W); otherwise inflated, over windows (N, C, T, H, W).
     """
 
-    def __init__(self, input_channels: int = 3, logits: bool = False) -> None:
+    channels_last = True
+
+    def __init__(self, input_channels: int = 3, logits: bool = False, flat: bool = True) -> None:
         super().__init__()
-        self.stem = unit((input_channels, STEM_WIDTH), (3, 3), (2, 2), activation=nn.ReLU6())
-        blocks, width = [], STEM_WIDTH
-        for repeats, kernel, stride, expansion, out in STAGES:
+        self.stem = _unit((input_channels, STEM_WIDTH), (1, 3), (1, 2), flat=flat)
+        self.blocks = nn.Sequential()
+        width = STEM_WIDTH
+        for repeats, side, step, expansion, out, hold in STAGES:
             for index in range(repeats):
-                blocks.append(Block((width, out), kernel, stride if index == 0 else 1, expansion))
+                kernel = (1 if index else INFLATED_FRAMES, side)
+                stride = (1, 1) if index else (hold, step)
+                self.blocks.append(Block((width, out), kernel, stride, expansion, flat))
                 width = out
-        self.blocks = nn.Sequential(*blocks)
-        self.head = unit((width, HEAD_WIDTH), (1, 1), (1, 1), activation=nn.ReLU6())
+        self.head = _unit((width, HEAD_WIDTH), flat=flat)
         self.classifier = nn.Linear(HEAD_WIDTH, CLASSES)
         self.logits = logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, 1280), or (N, 1000) for logits."""
-        # N x 3 x 224 x 224
-        x = self.stem(x)  # N x 32 x 112 x 112
-        x = self.blocks(x)  # N x 320 x 7 x 7
-        x = self.head(x)  # N x 1280 x 7 x 7
-        x = x.mean(dim=(2, 3))  # N x 1280
+        """Map pictures or windows to (N, 1280), or (N, 1000) for logits."""
+        # flat: N x 3 x 224 x 224         inflated: N x 3 x 16 x 224 x 224
+        x = self.stem(x)  # N x 32 x 112 x 112               N x 32 x 16 x 112 x 112
+        x = self.blocks(x)  # N x 320 x 7 x 7                  N x 320 x 2 x 7 x 7
+        x = self.head(x)  # N x 1280 x 7 x 7                 N x 1280 x 2 x 7 x 7
+        x = x.flatten(2).mean(2)  # N x 1280
         return self.classifier(x) if self.logits else x
 
 
 def network(spec: Spec) -> nn.Module:
-    """Return the untrained network of `spec`, over the frames of a window."""
+    """Return the untrained network of `spec`: over frames, over stacks, or over windows."""
+    logits = spec.layer == "logits"
+    if spec.name == INFLATED.name:
+        return EfficientNetLite0(logits=logits, flat=False)
     channels = 2 * spec.sampling.window if spec.flow_stack else 3
-    return PerFrame(EfficientNetLite0(channels, logits=spec.layer == "logits"))
+    return PerFrame(EfficientNetLite0(channels, logits))
 
 
 def load(net: nn.Module, spec: Spec, state: Mapping[str, Tensor]) -> None:
@@ -159,8 +232,8 @@ def load(net: nn.Module, spec: Spec, state: Mapping[str, Tensor]) -> None:
         own["stem.conv.weight"] = across_modalities(
             own["stem.conv.weight"], 2 * spec.sampling.window
         )
-    assert isinstance(net, PerFrame)
-    _weights.load_strictly(net.net, own, spec.name)
+    inner = net.net if isinstance(net, PerFrame) else net
+    _weights.load_strictly(inner, inflate_state(own, inner), spec.name)
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
