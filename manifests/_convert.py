@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
 from manifests._csvfile import write_table
+from manifests._errors import ManifestError
 from manifests._segment import MILLISECONDS_PER_SECOND, Reject, Segment
+from manifests._textfile import written_whole
 
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 GENERIC_COLUMNS = ("video", "start", "end", "label", "split", "group", "url")
@@ -32,25 +34,30 @@ def seconds_text(ms: int | None) -> str:
 def write_kinetics(path: Path | str, segments: Iterable[Segment]) -> int:
     """Write the columns of Kinetics; several labels are joined by ``|``, group and url are lost.
 
-    A whole video has an empty ``time_end``. Returns the number of rows.
+    Whole videos have empty times.
+
+    Returns
+    -------
+    int
+        Number of rows written.
+
+    Raises
+    ------
+    ManifestError
+        At a segment that begins late and has no end: Kinetics has no way to say so.
     """
-    body = (
-        ("|".join(s.labels), s.video, seconds_text(s.start_ms), seconds_text(s.end_ms), s.split)
-        for s in segments
-    )
-    return write_table(Path(path), KINETICS_COLUMNS, body)
+    return write_table(Path(path), KINETICS_COLUMNS, map(_kinetics, segments))
 
 
 def write_generic(path: Path | str, segments: Iterable[Segment]) -> int:
     """Write every field of the segments as a table that `load` reads back; return the rows."""
-    body = (_generic(segment) for segment in segments)
-    return write_table(Path(path), GENERIC_COLUMNS, body)
+    return write_table(Path(path), GENERIC_COLUMNS, map(_generic, segments))
 
 
 def write_jsonl(path: Path | str, segments: Iterable[Segment]) -> int:
     """Write every field of the segments as one JSON object a line; return the rows."""
     count = 0
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
+    with written_whole(Path(path)) as file:
         for segment in segments:
             row: dict[str, object] = dict(zip(GENERIC_COLUMNS, _generic(segment), strict=True))
             row["label"] = list(segment.labels)
@@ -77,11 +84,24 @@ def write_rejects(path: Path | str, rejects: Iterable[Reject]) -> int:
     return write_table(Path(path), REJECT_COLUMNS, body)
 
 
-def _generic(segment: Segment) -> Iterator[str]:
-    yield segment.video
-    yield seconds_text(segment.start_ms)
-    yield seconds_text(segment.end_ms)
-    yield "|".join(segment.labels)
-    yield segment.split
-    yield segment.group
-    yield segment.url
+def _kinetics(segment: Segment) -> tuple[str, ...]:
+    start, end = seconds_text(segment.start_ms), seconds_text(segment.end_ms)
+    if segment.end_ms is None:
+        if segment.start_ms:
+            raise ManifestError(
+                segment.key, "the segment has a start and no end", "write a generic list instead"
+            )
+        start = ""
+    return "|".join(segment.labels), segment.video, start, end, segment.split
+
+
+def _generic(segment: Segment) -> tuple[str, ...]:
+    return (
+        segment.video,
+        seconds_text(segment.start_ms),
+        seconds_text(segment.end_ms),
+        "|".join(segment.labels),
+        segment.split,
+        segment.group,
+        segment.url,
+    )

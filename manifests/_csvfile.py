@@ -11,12 +11,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 from manifests._errors import ManifestError
 from manifests._fields import Refusal
-from manifests._textfile import head, open_text
+from manifests._textfile import head, open_text, written_whole
 
 DELIMITERS = (",", "\t", ";")
 MEANINGS = {
@@ -82,10 +81,19 @@ def delimiter(text: str) -> str:
     return max(DELIMITERS, key=first.count)
 
 
+def head_rows(text: str) -> list[list[str]]:
+    """Return the rows at the beginning of a table's text, blank ones and a cut last line apart."""
+    whole = text if text.endswith("\n") or text.count("\n") == 0 else text[: text.rfind("\n")]
+    try:
+        found = list(csv.reader(whole.splitlines(), delimiter=delimiter(text)))
+    except csv.Error:
+        return []
+    return [row for row in found if any(cell.strip() for cell in row)]
+
+
 def header_of(text: str) -> Header:
     """Return the header of a table from the beginning of its text."""
-    first = text.lstrip().splitlines()[:1]
-    return Header(next(csv.reader(first, delimiter=delimiter(text)), []))
+    return Header((head_rows(text) or [[]])[0])
 
 
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -123,18 +131,6 @@ def table(path: Path) -> tuple[Header, Iterator[tuple[int, list[str]]]]:
     return Header(first[1]), found
 
 
-def table_or_bare(
-    path: Path, default: Sequence[str]
-) -> tuple[Header, Iterator[tuple[int, list[str]]]]:
-    """Return header and rows; where the first row is data already, the header is `default`."""
-    header, found = table(path)
-    if "video" in header:
-        return header, found
-    again = rows(path)
-    first = next(again)
-    return Header(default), chain([first], again)
-
-
 def guard(cell: str) -> str:
     """Return a cell that a spreadsheet shows and does not run; `unguard` is its inverse.
 
@@ -154,7 +150,7 @@ def unguard(cell: str) -> str:
 def write_table(path: Path, header: Sequence[str], body: Iterable[Iterable[str]]) -> int:
     """Write a CSV file (UTF-8, Unix line ends), every cell guarded; return the number of rows."""
     count = 0
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with written_whole(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in body:

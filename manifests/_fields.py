@@ -159,10 +159,3 @@ def plain_text(text: str, name: str) -> str:
     if text.isprintable():
         return text
     raise Refusal(f"{name} is {text!r}, expected printable UTF-8 text")
-
-
-def split_in_name(path: Path) -> str:
-    """Return the split that a file name states (``kinetics_val_list.txt``), or nothing."""
-    words = re.split(r"[^a-z]+", path.name.lower())
-    stated = {SPLITS[word] for word in words if word in SPLITS}
-    return stated.pop() if len(stated) == 1 else ""

@@ -10,6 +10,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,18 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
 
 def _open_plain(path: Path) -> IO[bytes]:
     return path.open("rb")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[TextIO]:
+    """Open a text file for writing that appears under its name only when it is complete."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def head(path: Path) -> str:

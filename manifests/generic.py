@@ -29,7 +29,6 @@ from manifests._textfile import head, lines
 NAMES = ("generic",)
 LAST_RESORT = True
 JSON_LINE = re.compile(r"\s*\{.*\}\s*$")
-JSON_VALUES = {"string": str, "number": (int, float)}
 
 
 def recognises(path: Path, head_text: str) -> bool:
@@ -49,10 +48,11 @@ def read(path: Path, detail: str) -> Iterator[Segment | Reject]:
             f"no column of videos among {', '.join(header.names)}",
             f"call it {' or '.join(MEANINGS['video'][:3])}",
         )
-    return checked(path, found, lambda line, row: _parse_row(header, line, row))
+    return checked(path, found, lambda line, row: parse_row(header, line, row))
 
 
-def _parse_row(header: Header, line: int, row: list[str]) -> Segment:
+def parse_row(header: Header, line: int, row: list[str]) -> Segment:
+    """Return the segment of one row of a table."""
     header.check(row)
     return _segment(line, {meaning: header.get(row, meaning) for meaning in MEANINGS})
 

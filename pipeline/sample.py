@@ -275,7 +275,7 @@ def make_sample(folder: Path, options: SampleOptions) -> Iterator[Path]:
     """Make the sample, yielding each video's path as it is finished.
 
     Writes ``videos/ID_000000_000002.mp4`` (trimmed segments, named as the Kinetics mirrors do),
-    ``kinetics_sample.csv`` (Kinetics columns), ``generic_sample.csv`` (the same with the photograph
+    ``sample.csv`` (Kinetics columns), ``sample_groups.csv`` (the same with the photograph
     as group) and ``motions.json`` (photograph and true motion of every video).
 
     Parameters
@@ -293,8 +293,8 @@ def make_sample(folder: Path, options: SampleOptions) -> Iterator[Path]:
     videos = plan(options)
     rows = segments(videos, options)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    write_kinetics(folder / "kinetics_sample.csv", rows)
-    write_generic(folder / "generic_sample.csv", rows)
+    write_kinetics(folder / "sample.csv", rows)
+    write_generic(folder / "sample_groups.csv", rows)
     truth = {
         video.identity: {
             "label": video.label,

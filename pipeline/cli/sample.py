@@ -21,19 +21,19 @@ def sample(folder: Path, per_class: int, seconds: int, seed: int) -> None:
 
     \b
     FOLDER/videos/ID_000000_000002.mp4    trimmed videos, named as the Kinetics mirrors do
-    FOLDER/kinetics_sample.csv            the list, with the columns of Kinetics
-    FOLDER/generic_sample.csv             the same with the photograph as group
+    FOLDER/sample.csv                     the list, with the columns of Kinetics
+    FOLDER/sample_groups.csv              the same with the photograph as group
     FOLDER/motions.json                   photograph and true motion of each video
 
     \b
     Then, for example:
-      cd FOLDER && pipeline extract --manifest kinetics_sample.csv
+      cd FOLDER && pipeline extract --manifest sample.csv
     """
     from pipeline.sample import SampleOptions, make_sample
 
     options = SampleOptions(per_class=per_class, seconds=seconds, seed=seed)
     made = sum(1 for _ in make_sample(folder, options))
-    click.echo(f"{made} videos in {folder / 'videos'}, listed in {folder / 'kinetics_sample.csv'}")
+    click.echo(f"{made} videos in {folder / 'videos'}, listed in {folder / 'sample.csv'}")
 
 
 COMMANDS = (sample,)

@@ -64,8 +64,8 @@ def test_ten_videos_two_seconds_h264(made):
 
 def test_lists_name_the_files(made):
     folder, paths = made
-    kinetics = manifests.load(folder / "kinetics_sample.csv", strict=True)
-    generic = manifests.load(folder / "generic_sample.csv", strict=True)
+    kinetics = manifests.load(folder / "sample.csv", strict=True)
+    generic = manifests.load(folder / "sample_groups.csv", strict=True)
     assert (kinetics.dataset, generic.dataset) == ("kinetics", "generic")
     assert {f"{s.key}.mp4" for s in kinetics} == {path.name for path in paths}
     assert [s.key for s in kinetics] == [s.key for s in generic]
