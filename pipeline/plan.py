@@ -185,7 +185,9 @@ def expected_rows(spec: Spec, seconds: float) -> int:
     50
     """
     assert spec.sampling.fps is not None
-    samples = -int(-seconds * spec.sampling.fps // 1) - (spec.modality == "flow")
+    samples = -int(-seconds * spec.sampling.fps // 1)
+    if spec.modality == "flow" and spec.sampling.mode != "centred":
+        samples -= 1
     try:
         return len(windows(max(samples, 1), spec.sampling))
     except ValueError:

@@ -75,6 +75,7 @@ class _Feed:
     view: View
     sinks: list[tuple[Target, WindowStream[Image]]] = field(default_factory=list)
     previous: Sample[Image] | None = None
+    last_flow: Image | None = None
 
 
 class SegmentStreams:
@@ -157,7 +158,7 @@ class SegmentStreams:
         if previous is None:
             return
         with self._context.monitor.meter("flow"):
-            moved = self._context.flow_between(previous.image, sample.image)
+            moved = feed.last_flow = self._context.flow_between(previous.image, sample.image)
         self._context.monitor.count("flows")
         self._context.monitor.alive()
         self._push_sample(feed, Sample(previous.seconds, moved))
@@ -166,6 +167,7 @@ class SegmentStreams:
         """Deliver the last windows; return, by recipe digest, the extractors that lack samples."""
         failures: dict[str, TooShort] = {}
         for feeds in self._feeds.values():
+            self._repeat_last_flow(feeds.values())
             for target, windows in _sinks(feeds.values()):
                 try:
                     for window in windows.finish():
@@ -173,6 +175,22 @@ class SegmentStreams:
                 except TooShort as failure:
                     failures[target.recipe.digest] = failure
         return failures
+
+
+    def _repeat_last_flow(self, feeds: Iterable[_Feed]) -> None:
+        """Give stacks that are centred on frames a flow for the last frame, which has none.
+
+        N frames have N - 1 flows; with its edge repeated, each sampled frame is some stack's
+        centre, so that the rows of both streams are the same in number and in time.
+        """
+        for feed in feeds:
+            if feed.previous is None or feed.last_flow is None:
+                continue
+            sample: Sample[Image] = Sample(feed.previous.seconds, feed.last_flow)
+            for target, windows in feed.sinks:
+                if target.spec.sampling.mode == "centred":
+                    for window in windows.push(sample):
+                        self._context.deliver(target, window)
 
 
 def _sinks(feeds: Iterable[_Feed]) -> Iterable[tuple[Target, WindowStream[Image]]]:

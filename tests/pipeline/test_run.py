@@ -1,0 +1,193 @@
+"""The driver against a pool that answers as it is told: order, blame, quarantine, stops."""
+
+import os
+import signal
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import extractors
+from manifests import Segment
+from pipeline.job import Batch, Failed, Item, Job, Receipt, Settings, Target, make_recipe
+from pipeline.monitor import Event
+from pipeline.plan import make_batches
+from pipeline.pool import Answer
+from pipeline.run import Driver, WorkersLost
+from pipeline.store import RecipeShards, Store
+
+
+@dataclass
+class ScriptedPool:
+    """Runs batches in order; a segment named in `deadly` takes the worker with it."""
+
+    deadly: dict[str, int] = field(default_factory=dict)
+    silent: bool = False
+    rescues: bool = True
+    dashboard: str = ""
+    driver: Driver | None = None
+    waiting: deque = field(default_factory=deque)
+    submitted: list = field(default_factory=list)
+    drained: bool = False
+    most_in_flight: int = 0
+
+    def window(self) -> int:
+        return 3
+
+    def submit(self, batch: Batch) -> None:
+        self.submitted.append(batch)
+        self.waiting.append(batch)
+        self.most_in_flight = max(self.most_in_flight, len(self.waiting))
+
+    def wait(self, seconds: float) -> list[Answer]:
+        if not self.waiting:
+            return []
+        batch = self.waiting.popleft()
+        done = []
+        for item in batch.items:
+            key = item.segment.key
+            if not self.silent:
+                self.driver.on_event(Event(batch.name, "started", key))
+            if self.deadly.get(item.segment.video, 0) > 0:
+                self.deadly[item.segment.video] -= 1
+                return [Answer(batch, None)]
+            if self.drained:
+                break
+            done.append(key)
+        left = tuple(i.segment.key for i in batch.items)[len(done) :]
+        return [Answer(batch, Receipt(batch=batch.name, done=tuple(done), failed=(), left=left))]
+
+    def drain(self) -> None:
+        self.drained = True
+
+    def restart(self, batch: Batch) -> None:
+        self.waiting.remove(batch)
+        self.waiting.appendleft(batch)
+
+
+@dataclass
+class Heard:
+    done: list = field(default_factory=list)
+    failures: list = field(default_factory=list)
+    lines: list = field(default_factory=list)
+
+    def event(self, event: Event) -> None:
+        pass
+
+    def receipt(self, receipt: Receipt) -> None:
+        self.done.extend(receipt.done)
+
+    def failed(self, failed: Failed) -> None:
+        self.failures.append(failed)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    spec = extractors.spec("efficientnet-lite0").with_settings({"weights": "random"})
+    settings = Settings()
+    recipe = make_recipe(spec, settings)
+    Store.create(tmp_path, 2)
+    RecipeShards.create(tmp_path, recipe)
+    return Job(out=tmp_path, targets=(Target(spec, recipe),), settings=settings, run="r")
+
+
+def batches_of(job: Job, count: int) -> list[Batch]:
+    items = [Item(Segment(video=f"v{n}", end_ms=10_000), None, (0,)) for n in range(count)]
+    return list(make_batches(items, Store.open(job.out).bucket, slots=1))
+
+
+def drive(job: Job, pool: ScriptedPool, count: int = 12) -> tuple[Driver, Heard]:
+    heard = Heard()
+    pool.driver = Driver(pool, job, heard)
+    pool.driver.run(batches_of(job, count))
+    return pool.driver, heard
+
+
+def keys(*numbers: int) -> list[str]:
+    return sorted(f"v{n}_000000_000010" for n in numbers)
+
+
+def test_every_batch_is_run_once_and_few_are_in_flight(job: Job) -> None:
+    pool = ScriptedPool()
+    _, heard = drive(job, pool)
+    assert sorted(heard.done) == keys(*range(12))
+    assert pool.most_in_flight == 3
+
+
+def test_a_segment_that_kills_its_worker_twice_alone_is_poison(job: Job) -> None:
+    _, heard = drive(job, ScriptedPool(deadly={"v5": 99}))
+    assert sorted(heard.done) == keys(*(set(range(12)) - {5}))
+    assert [(f.key, f.code) for f in heard.failures] == [("v5_000000_000010", "poison")]
+    recorded = RecipeShards.open(job.out, job.targets[0].recipe.folder).committed().failures
+    assert recorded["v5_000000_000010"].code == "poison"
+
+
+def test_a_worker_that_dies_once_costs_nobody_anything(job: Job) -> None:
+    _, heard = drive(job, ScriptedPool(deadly={"v5": 2}))
+    assert sorted(heard.done) == keys(*range(12))
+    assert not heard.failures
+
+
+def test_quarantine_runs_alone(job: Job) -> None:
+    pool = ScriptedPool(deadly={"v5": 99, "v7": 99})
+    _, heard = drive(job, pool)
+    alone = [batch for batch in pool.submitted if batch.alone]
+    assert all(len(batch.items) == 1 for batch in alone)
+    assert {batch.items[0].segment.video for batch in alone} == {"v5", "v7"}
+    assert pool.submitted[-len(alone) :] == alone
+    assert len(heard.failures) == 2
+
+
+def test_workers_that_die_before_they_begin_stop_the_run(job: Job) -> None:
+    with pytest.raises(WorkersLost, match="--workers 0"):
+        drive(job, ScriptedPool(deadly={f"v{n}": 99 for n in range(12)}, silent=True))
+
+
+def test_a_silent_worker_is_restarted(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(ScriptedPool):
+        """The batch that holds v1 never comes back by itself."""
+
+        def wait(self, seconds: float) -> list[Answer]:
+            stuck = [b for b in self.waiting if any(i.segment.video == "v1" for i in b.items)]
+            if not stuck:
+                return super().wait(seconds)
+            if stuck[0] in restarted:
+                self.waiting.remove(stuck[0])
+                return [Answer(stuck[0], None)]
+            self.driver.on_event(Event(stuck[0].name, "started", "v1_000000_000010"))
+            clock[0] += 0.1
+            return []
+
+        def restart(self, batch: Batch) -> None:
+            restarted.append(batch)
+
+    clock, restarted = [0.0], []
+    monkeypatch.setattr("pipeline.run.time.monotonic", lambda: clock[0])
+    heard = Heard()
+    pool = Hanging()
+    pool.driver = Driver(pool, job, heard, stall_seconds=-1.0)
+    pool.driver.run(batches_of(job, 6))
+    assert [f.code for f in heard.failures] == ["poison"]
+    assert sorted(heard.done) == keys(0, 2, 3, 4, 5)
+    assert any("no sign of life on v1_000000_000010" in line for line in heard.lines)
+
+
+def test_the_first_interrupt_drains_and_the_run_ends_softly(job: Job) -> None:
+    class Interrupting(ScriptedPool):
+        def wait(self, seconds: float) -> list[Answer]:
+            if not self.drained:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().wait(seconds)
+
+    pool = Interrupting()
+    before = signal.getsignal(signal.SIGINT)
+    driver, heard = drive(job, pool)
+    assert driver.interrupted
+    assert pool.drained
+    assert len(pool.submitted) == 3
+    assert len(heard.done) < 12
+    assert signal.getsignal(signal.SIGINT) is before
