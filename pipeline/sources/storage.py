@@ -1,16 +1,17 @@
 """Object storage and other file systems through fsspec: ``s3://bucket/{id}_{start:06d}….mp4``.
 
 fsspec knows some thirty of them behind one interface. Credentials are each system's own affair (its
-environment or files), never part of an address. An object without credentials is asked for
-anonymously where its system can. fsspec itself has no tries, no resume and no limits, so those are
+environment or files), never part of an address. S3 is asked anonymously where no
+credentials are set. fsspec itself has no tries, no resume and no limits, so those are
 here: the size is asked first and checked at the end, and ranges are read in turn, each tried again.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +51,12 @@ SCHEMES = tuple(f"{before}{system}://" for system in NEEDS for before in ("", "t
 SYNTAX = "s3://BUCKET/{id}_{start:06d}_{end:06d}.mp4: object storage (also gs, az, hf, sftp, hdfs)"
 
 TRIMMED = "trimmed:"
+S3_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
 RANGE_BYTES = 8 << 20
 T = TypeVar("T")
 
@@ -116,17 +123,14 @@ class StorageSource:
         """
         address = filled(self.template, segment)
         until = time.monotonic() + self._remote.options.deadline_seconds
-        size = self._patiently(address, until, lambda: self._size(address))
+        size = self._patiently(address, until, partial(self._size, address))
         path = self._remote.room(size, extension_of(address) or ".mp4")
         try:
             with path.open("wb") as file:
                 while (start := file.tell()) < size:
                     end = min(start + RANGE_BYTES, size)
-                    file.write(
-                        self._patiently(
-                            address, until, lambda s=start, e=end: self._range(address, s, e)
-                        )
-                    )  # type: ignore[misc]  # noqa: E501
+                    ask = partial(self._range, address, start, end)
+                    file.write(self._patiently(address, until, ask))
         except BaseException:
             release(path)
             raise
@@ -172,7 +176,7 @@ def _translated(address: str, ask: Callable[[], T]) -> T:
     except FileNotFoundError as error:
         raise Gone(f"{redacted(address)} is not there") from error
     except PermissionError as error:
-        raise Forbidden(f"{redacted(address)} is refused") from error
+        raise Forbidden(f"{redacted(address)} is refused; are credentials set?") from error
     except TimeoutError as error:
         raise Timeout(f"{redacted(address)} did not answer in time") from error
     except (OSError, RuntimeError, ValueError) as error:
@@ -181,16 +185,9 @@ def _translated(address: str, ask: Callable[[], T]) -> T:
 
 def _has_credentials() -> bool:
     """Whether S3 credentials are set where botocore looks for them."""
-    import os
-
-    folder = Path.home() / ".aws"
-    named = {
-        "AWS_ACCESS_KEY_ID",
-        "AWS_PROFILE",
-        "AWS_ROLE_ARN",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    }  # noqa: E501
-    return bool(named & set(os.environ)) or (folder / "credentials").exists()
+    return any(name in os.environ for name in S3_CREDENTIALS) or any(
+        (Path.home() / ".aws" / name).exists() for name in ("credentials", "config")
+    )
 
 
 def make(text: str, options: SourceOptions) -> Source:
