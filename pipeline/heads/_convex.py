@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.heads._head import Batch, Head, Task
 
-PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # strong to weak
+PENALTIES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)  # strong to weak
 MOST_STEPS = 300
 TOLERANCE = 1e-5
 LEAST_SINGULAR = 1e-7  # relative to the largest

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.heads._examples import Examples
 from pipeline.heads._head import Head, build
 from pipeline.heads._splits import Fold, k_fold
-from pipeline.heads._train import History, Job, Plan, fit, log_loss, predict
+from pipeline.heads._train import History, Job, Plan, fit, predict
 
 
 @dataclass(frozen=True)
@@ -125,19 +125,23 @@ def tune(
     """Choose epochs or penalty of each part on inner folds; return them and the inner loss."""
     groups = [data.groups[k] for k in train]
     histories: list[list[History]] = []
-    losses: list[float] = []
     for fold in k_fold(groups, min(scheme.inner, len(set(groups))), scheme.seeds[0]):
         head = candidate.head_for(data, scheme.seeds[0])
         inner = [train[k] for k in fold.train]
         validation = [train[k] for k in fold.test]
         histories.append(fit(head, Job(data, inner, validation), candidate.plan))
-        losses.append(log_loss(*predict(head, data, validation, candidate.plan)))
-    values = tuple(agreed([h[part] for h in histories]) for part in range(len(histories[0])))
-    return values, float(np.mean(losses))
+    parts = [agreed([h[part] for h in histories]) for part in range(len(histories[0]))]
+    return tuple(at for at, _ in parts), sum(loss for _, loss in parts)
 
 
-def agreed(histories: Sequence[History]) -> float:
-    """Return the epoch or penalty of least mean validation loss that all folds reached."""
+def agreed(histories: Sequence[History]) -> tuple[float, float]:
+    """Return the epoch or penalty of least mean validation loss that all folds reached.
+
+    Returns
+    -------
+    at, loss : float
+    """
     reached = min(len(history.points) for history in histories)
     mean = np.mean([[p.validation_loss for p in h.points[:reached]] for h in histories], axis=0)
-    return histories[0].points[int(mean.argmin())].at
+    number = int(mean.argmin())
+    return histories[0].points[number].at, float(mean[number])

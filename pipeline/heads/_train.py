@@ -167,6 +167,7 @@ def _batches(data: Data, chosen: Sequence[int], plan: Plan, seed: int | None = N
 
 
 def _solve(head: LinearHead, job: Job, plan: Plan) -> History:
+    """Solve for each penalty, then for the chosen one with the validation segments included."""
     history = History("l2")
     problem = Problem.of(head, _batches(job.data, job.train, plan))
     fixed = head.l2 or (plan.chosen[0] if plan.chosen else 0.0)
@@ -182,7 +183,8 @@ def _solve(head: LinearHead, job: Job, plan: Plan) -> History:
         history.points.append(point)
         job.watch("", point)
     history.chosen = best(history.points).at
-    problem.solve(history.chosen)
+    everything = [*job.train, *job.validation]
+    Problem.of(head, _batches(job.data, everything, plan)).solve(history.chosen)
     return history
 
 
@@ -200,7 +202,7 @@ def descend(head: Head, job: Job, plan: Plan) -> History:
     history = History("epoch")
     if job.state is not None and job.state.exists():
         history.points = [Point(*values) for values in state.load(job.state, plan)]
-        history.chosen = best(history.points).at
+        history.chosen = (best(history.points) if job.validation else history.points[-1]).at
     epochs = plan.epochs if job.validation or not plan.chosen else max(1, round(plan.chosen[0]))
     for epoch in range(len(history.points) + 1, epochs + 1):
         if job.validation and history.points and epoch > history.chosen + plan.patience:

@@ -38,8 +38,9 @@ class Settings:
     pool : str
         One of `POOLS`; joined by ``+`` they are concatenated.
     normalise : {"standardise", "l2", "none"}
-        Each pooled column to mean 0 and deviation 1 on the training segments, each pooled vector
-        to length 1 (C3D's descriptor), or neither.
+        Each pooled column to mean 0 and equal deviations on the training segments, such that the
+        mean squared length is 1 whatever the number of columns; each pooled vector to length 1
+        (C3D's descriptor); or neither.
     l2 : float
         Weight of half the squared length of the weights beside the mean cross-entropy; 0 chooses
         it on the validation segments.
@@ -84,7 +85,8 @@ class Average(LinearHead):
         pooled = torch.cat([self.examples(batch)[0] for batch in batches])
         deviation = pooled.std(0, correction=0)
         self.centre.copy_(pooled.mean(0))
-        self.scale.copy_(torch.where(deviation < 1e-6, torch.ones_like(deviation), deviation))
+        deviation = torch.where(deviation < 1e-6, torch.ones_like(deviation), deviation)
+        self.scale.copy_(deviation * len(deviation) ** 0.5)
 
     def examples(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return what the linear layer sees, (E, P), and the segment number of each, (E,).

@@ -1,0 +1,191 @@
+"""``pipeline train`` and ``pipeline compare``: heads on features, and which features are best."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.heads._run import Order, Report
+
+SHARED = (
+    click.option(
+        "--features", "-f", "out", type=click.Path(path_type=Path, file_okay=False, exists=True),
+        default=Path("features"), show_default=True, help="Folder that 'extract --out' wrote.",
+    ),
+    click.option(
+        "--extractor", "-e", "recipes", multiple=True, metavar="NAME",
+        help="Extractor or recipe folder.  [default: every recipe in the store]",
+    ),
+    click.option(
+        "--manifest", "-m", type=click.Path(path_type=Path, exists=True), default=None,
+        help="Take labels, splits and groups from this list instead of the store.",
+    ),
+    click.option(
+        "--group-column", default="group", show_default=True, metavar="COLUMN",
+        help="Column of the manifest that says which segments belong together (same people, same "
+        "source): a group is never split between training and test. Where it is empty, and with "
+        "'video', segments of one video belong together.",
+    ),
+    click.option(
+        "--common", is_flag=True,
+        help="Where recipes hold different segments, use those that all have (the rest is "
+        "counted). Without it that is an error.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+    click.option("--threads", type=click.IntRange(1), default=None,
+                 help="Threads of torch.  [default: torch's own choice]"),
+)  # fmt: skip
+
+
+def _shared(command: Any) -> Any:
+    for option in reversed(SHARED):
+        command = option(command)
+    return command
+
+
+@click.command(short_help="Train a light head on features.")
+@_shared
+@click.option(
+    "--head", "head", required=True, metavar="NAME",
+    help="average (linear on pooled rows), lstm (ConvNet+LSTM), late-fusion (a head per stream, "
+    "scores averaged).",
+)  # fmt: skip
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="A setting of the head: pool=mean+std, hidden=256, predict=average, weights=1:1.5 ...",
+)  # fmt: skip
+@click.option(
+    "--folds", default="auto", show_default=True, metavar="RULE",
+    help="How to test: 'manifest' (its train and test or val split), 'group' (leave one group "
+    "out), a number K (K folds of whole groups), 'auto' (the manifest's split, or 5).",
+)  # fmt: skip
+@click.option("--checkpoint", "-c", type=click.Path(path_type=Path, file_okay=False),
+              default=Path("head"), show_default=True,
+              help="Folder of the trained head, its figures and its plots.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), default=100, show_default=True,
+              help="Most epochs (lstm).")  # fmt: skip
+@click.option("--patience", type=click.IntRange(1), default=15, show_default=True,
+              help="Epochs without a better validation loss that end training.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(2), default=32, show_default=True,
+              help="Segments of a batch.")  # fmt: skip
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3,
+              show_default=True)  # fmt: skip
+@click.option("--weight-decay", type=click.FloatRange(0), default=1e-3, show_default=True)
+@click.option("--validation", type=click.FloatRange(0, 0.5, min_open=True), default=0.2,
+              show_default=True, help="Share of the training segments, in whole groups, that "
+              "chooses the epoch or the penalty.")  # fmt: skip
+@click.option("--balanced", is_flag=True, help="Weigh rare classes up in the loss.")
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="Same seed, same weights.")  # fmt: skip
+@click.option("--again", is_flag=True, help="Replace a finished checkpoint.")
+def train(out: Path, head: str, checkpoint: Path, **flags: Any) -> None:
+    r"""Train a light head on extracted features and say how good it is.
+
+    Test segments never share a group with training segments, and validation segments, which
+    choose when to stop, come from the training groups. An interrupted training goes on when the
+    same command is given again.
+
+    \b
+      pipeline train --features features -e i3d-rgb --head lstm
+      pipeline train --features features -e i3d-rgb -e i3d-flow --head late-fusion \
+                     --set base=lstm --set weights=1:1.5 --folds group
+    """
+    import torch
+
+    from pipeline.heads import _load, _plots, _run
+    from pipeline.heads.checkpoint import NOTE_FILE
+
+    if flags["threads"]:
+        torch.set_num_threads(flags["threads"])
+    if (checkpoint / NOTE_FILE).exists() and not flags["again"]:
+        raise UsageError(f"{checkpoint} holds a trained head; give --again to replace it")
+    wanted = _wanted(out, flags)
+    data, coverage = _load.load(wanted)
+    click.echo(f"{', '.join(data.streams)}: {coverage}")
+    order = _order(head, flags)
+    with _Bar(flags["epochs"]) as bar:
+        report = _run.run(data, order, checkpoint, bar.update)
+    _run.keep(checkpoint, report, order, _recipes(out, data.streams))
+    files = _plots.write_report(checkpoint, data, report)
+    _print(report)
+    click.echo(f"{checkpoint}: head, {', '.join(file.name for file in files)}")
+
+
+def _wanted(out: Path, flags: dict[str, Any]) -> Any:
+    from pipeline.heads._load import Wanted
+    from pipeline.store import FeatureStore
+
+    recipes = flags["recipes"] or FeatureStore(out).recipes
+    if not recipes:
+        raise UsageError(f"{out}: no features yet; run pipeline extract first")
+    return Wanted(out, tuple(recipes), flags["manifest"], flags["group_column"], flags["common"])
+
+
+def _order(head: str, flags: dict[str, Any]) -> Order:
+    from pipeline.heads._run import Order
+    from pipeline.heads._train import Plan
+
+    settings = {}
+    for text in flags["settings"]:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set is {text!r}, expected KEY=VALUE such as pool=mean+std")
+        settings[key] = value
+    names = ("epochs", "patience", "batch", "learning_rate", "weight_decay", "seed", "device")
+    plan = Plan(**{name: flags[name] for name in names})
+    return Order(head, settings, plan, flags["folds"], flags["validation"], flags["balanced"])
+
+
+def _recipes(out: Path, streams: tuple[str, ...]) -> list[dict[str, Any]]:
+    from pipeline.store import FeatureStore
+
+    store = FeatureStore(out)
+    return [{"folder": name, **store[name].recipe} for name in streams]
+
+
+def _print(report: Report) -> None:
+    figures = dict(report.figures)
+    interval = figures.pop("top1_interval", None)
+    for name, value in figures.items():
+        text = f"{value:.3f}" if isinstance(value, float) else str(value)
+        if name == "top1" and interval:
+            text += f"   95 % interval over groups {interval[0]:.3f} to {interval[1]:.3f}"
+        click.echo(f"  {name:<12}{text}")
+
+
+class _Bar:
+    """A tqdm bar of the epochs of one fold after another."""
+
+    def __init__(self, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=epochs, unit="epoch", file=sys.stderr, leave=False)
+        self._at = ""
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, fold: str, part: str, point: Any) -> None:
+        """Show one point of a learning curve."""
+        name = " ".join(filter(None, (fold, part)))
+        if name != self._at:
+            self._at = name
+            self._bar.reset()
+            self._bar.set_description(name, refresh=False)
+        self._bar.set_postfix(
+            loss=f"{point.train_loss:.3f}", validation=f"{point.validation_score:.3f}",
+            refresh=False,
+        )  # fmt: skip
+        self._bar.update(1)
+
+
+COMMANDS = (train,)

@@ -1,0 +1,118 @@
+"""From a store to `Examples`: one or several recipes, with labels and groups.
+
+Nothing is dropped in silence. What the store lacks of a manifest is counted; recipes that do not
+hold the same segments are an error that names some, unless the common ones are asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import manifests
+from manifests import Manifest
+from pipeline.errors import UsageError
+from pipeline.heads._examples import Examples
+from pipeline.heads._head import Task
+from pipeline.heads.dataset import Coverage, FeatureDataset
+from pipeline.store import FeatureStore
+
+NAMED_IN_ERRORS = 5
+GROUP_COLUMN = "group"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which features, and what they are to be trained on.
+
+    Attributes
+    ----------
+    out : Path
+        The store.
+    recipes : tuple of str
+        Recipe folders or extractor names, one per stream.
+    manifest : Path or None
+        Where labels, splits and groups come from; the store's own if None.
+    group_column : str
+        Column of the manifest that names the groups; ``video`` groups by video.
+    common : bool
+        Go on with the segments that all recipes have where they differ.
+    """
+
+    out: Path
+    recipes: tuple[str, ...]
+    manifest: Path | None = None
+    group_column: str = GROUP_COLUMN
+    common: bool = False
+
+
+def load(wanted: Wanted, classes: Sequence[str] = ()) -> tuple[Examples, Coverage]:
+    """Read everything into memory.
+
+    Raises
+    ------
+    UsageError
+        When labels or groups are missing, or recipes differ in their segments and `common` is
+        not set.
+    """
+    manifest = manifests.load(wanted.manifest) if wanted.manifest else None
+    names = wanted.recipes
+    data = FeatureDataset(wanted.out, names, manifest, classes=classes, in_memory=True)
+    _refuse_differing(wanted, data.coverage)
+    samples = [data[number] for number in range(len(data))]
+    examples = Examples(
+        keys=data.keys,
+        groups=_groups(wanted, data, manifest),
+        splits=data.splits,
+        task=Task(data.classes, data.multi_label),
+        targets=data.targets,
+        streams=data.recipes,
+        rows=tuple(tuple(sample.rows[k] for sample in samples) for k in range(len(data.dims))),
+    )
+    return examples, data.coverage
+
+
+def _refuse_differing(wanted: Wanted, coverage: Coverage) -> None:
+    """Stop when one recipe lacks segments that another has."""
+    if wanted.common or len(coverage.absent) < 2:
+        return
+    in_none = set.intersection(*(set(keys) for keys in coverage.absent.values()))
+    for name, keys in coverage.absent.items():
+        only = sorted(set(keys) - in_none)
+        if only:
+            raise UsageError(
+                f"{name} lacks {len(only)} segments that other recipes have: "
+                f"{', '.join(only[:NAMED_IN_ERRORS])}; extract them, or give --common to use "
+                "only the segments that all recipes have"
+            )
+
+
+def _groups(wanted: Wanted, data: FeatureDataset, manifest: Manifest | None) -> tuple[str, ...]:
+    """One group per segment: the column's, or its video where the column is empty."""
+    items = FeatureStore(wanted.out)[data.recipes[0]].items
+    videos = dict(zip(items["key"].tolist(), items["video"].tolist(), strict=True))
+    named = dict(zip(data.keys, data.groups, strict=True))
+    if wanted.group_column == "video":
+        named = {}
+    elif wanted.group_column != GROUP_COLUMN:
+        named = _column(wanted, manifest)
+    return tuple(named.get(key) or videos[key] for key in data.keys)
+
+
+def _column(wanted: Wanted, manifest: Manifest | None) -> dict[str, str]:
+    """Read any column of a manifest that is a table with a header."""
+    if wanted.manifest is None or manifest is None:
+        raise UsageError(f"--group-column {wanted.group_column} needs a --manifest with the column")
+    with wanted.manifest.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if wanted.group_column not in (reader.fieldnames or ()):
+            raise UsageError(
+                f"{wanted.manifest}: no column {wanted.group_column!r}, found "
+                f"{', '.join(reader.fieldnames or ()) or 'none'}"
+            )
+        values = {}
+        for row in reader:
+            values[reader.line_num] = row[wanted.group_column] or ""
+    return {segment.key: values.get(segment.line, "") for segment in manifest}
