@@ -15,7 +15,7 @@ from pathlib import Path
 
 from manifests._errors import ManifestError
 from manifests._fields import Refusal
-from manifests._textfile import head, open_text, written_whole
+from manifests._textfile import HEAD_CHARACTERS, head, open_text, written_whole
 
 DELIMITERS = (",", "\t", ";")
 MEANINGS = {
@@ -31,6 +31,10 @@ MEANINGS = {
 FORMULA = re.compile(r"'*[=+@\t\r-]")
 BARE_ID = re.compile(r"[\w-]+", re.ASCII)
 GUARDED = re.compile(r"'+[=+@\t\r-]")
+
+
+class BrokenRow(list[str]):
+    """Lines that the csv module cannot read, as one cell that says which and why."""
 
 
 class Header:
@@ -63,6 +67,8 @@ class Header:
 
     def check(self, row: Sequence[str]) -> None:
         """Raise `Refusal` unless a row has a cell for every column and nothing beyond."""
+        if isinstance(row, BrokenRow):
+            raise Refusal(row[0], "look for a quote that never ends")
         if len(row) < len(self.names) or any(cell.strip() for cell in row[len(self.names) :]):
             raise Refusal(
                 f"the row has {len(row)} columns, the header has {len(self.names)}",
@@ -72,7 +78,10 @@ class Header:
     def get(self, row: Sequence[str], meaning: str) -> str:
         """Return one cell by its meaning, stripped; empty when there is no such column."""
         at = self._at[meaning]
-        return unguard(row[at].strip()) if at >= 0 else ""
+        if at < 0:
+            return ""
+        cell = row[at].strip()
+        return unguard(cell) if cell.startswith("'") else cell
 
 
 def delimiter(text: str) -> str:
@@ -83,7 +92,8 @@ def delimiter(text: str) -> str:
 
 def head_rows(text: str) -> list[list[str]]:
     """Return the rows at the beginning of a table's text, blank ones and a cut last line apart."""
-    whole = text if text.endswith("\n") or text.count("\n") == 0 else text[: text.rfind("\n")]
+    cut = len(text) == HEAD_CHARACTERS and "\n" in text
+    whole = text[: text.rfind("\n")] if cut else text
     try:
         found = list(csv.reader(whole.splitlines(), delimiter=delimiter(text)))
     except csv.Error:
@@ -99,8 +109,8 @@ def header_of(text: str) -> Header:
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield ``(line, cells)`` of every row that is not blank, the header too.
 
-    A row that spans lines (a line end inside quotes) counts as its first line. A quoted field that
-    never ends gives a row of one cell, which no header check lets through.
+    A row that spans lines (a line end inside quotes) counts as its first line. Lines that are no
+    CSV give a `BrokenRow`, which `Header.check` refuses.
 
     Raises
     ------
@@ -117,7 +127,7 @@ def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             except StopIteration:
                 return
             except csv.Error as error:
-                row = [f"lines {line} to {reader.line_num}: {error} (a quote that never ends?)"]
+                row = BrokenRow([f"lines {line} to {reader.line_num}: {error}"])
             if any(cell.strip() for cell in row):
                 yield line, row
 
