@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from pipeline.errors import CutShort
+from pipeline.sources._scratch import writing
 from pipeline.sources._source import extension_of, without_extension
 
 COPY_BYTES = 1 << 20
@@ -61,7 +62,7 @@ class Member:
         CutShort
             When the archive is damaged here.
         """
-        with path.open("wb") as target:
+        with writing(path), path.open("wb") as target:
             try:
                 for chunk in self._chunks():
                     target.write(chunk)

@@ -21,6 +21,7 @@ from pathlib import Path
 from pipeline.errors import CutShort, NetworkError, RateLimited, Timeout
 from pipeline.sources._address import redacted
 from pipeline.sources._http import Client, Reply
+from pipeline.sources._scratch import writing
 
 MAY_PASS = (NetworkError, CutShort, Timeout)
 LONGEST_BACKOFF_SECONDS = 60.0
@@ -210,13 +211,15 @@ class _Part:
             self._note.write_text(json.dumps({"validator": self.validator}))
         try:
             for chunk in reply.chunks():
-                self._file.write(chunk)
+                with writing(self.path):
+                    self._file.write(chunk)
         except MAY_PASS:
             if not self.validator:
                 self.forget()
             raise
         finally:
-            self._file.flush()
+            with writing(self.path):
+                self._file.flush()
 
     def finished(self) -> Path:
         """Return the file under a name that no other try takes."""

@@ -9,6 +9,7 @@ small files beside the downloads: the disk is the only truth, and no server keep
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -113,6 +114,17 @@ class Scratch:
             yield
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk into `DiskFull` while `path` is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"no room on the disk of {path.parent}: {error.strerror}") from error
+        raise
 
 
 def _is_dead(folder: Path) -> bool:

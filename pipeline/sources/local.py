@@ -14,7 +14,8 @@ when one of them is the tail of the other.
 The folder is read once, in one `os.scandir` pass (300,000 files: about a second and 60 MB), and
 manifest text is only looked up in what was found, never joined to a path. Links to files count
 while they stay under the root; links to folders are not followed, since inside the root their
-files are found where they are. Why one scan and no `Path.exists` for each row: a real list is
+files are found where they are. Hidden folders are not read: unfinished downloads are kept there.
+Why one scan and no `Path.exists` for each row: a real list is
 mostly dead links, and on a network file system each question costs milliseconds.
 """
 
@@ -152,7 +153,8 @@ def _video_files(root: Path) -> Iterator[str]:
             for entry in entries:
                 name = folder + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{name}/")
+                    if not entry.name.startswith("."):
+                        folders.append(f"{name}/")
                 elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS and (
                     entry.is_file() or entry.is_symlink()
                 ):

@@ -32,7 +32,7 @@ from pipeline.sources._address import redacted
 from pipeline.sources._download import MAY_PASS, backoff
 from pipeline.sources._pace import Pace
 from pipeline.sources._remote import Remote, check_template, delivered, filled
-from pipeline.sources._scratch import release
+from pipeline.sources._scratch import release, writing
 from pipeline.sources._source import Located, Source, SourceOptions, extension_of
 
 NEEDS = {
@@ -126,7 +126,7 @@ class StorageSource:
         size = self._patiently(address, until, partial(self._size, address))
         path = self._remote.room(size, extension_of(address) or ".mp4")
         try:
-            with path.open("wb") as file:
+            with writing(path), path.open("wb") as file:
                 while (start := file.tell()) < size:
                     end = min(start + RANGE_BYTES, size)
                     ask = partial(self._range, address, start, end)

@@ -130,15 +130,17 @@ class TarSource:
         SegmentFailure
             `CutShort` when the archive is damaged: what came before was yielded.
         """
+        shelf = _Shelf(self._remote)  # parts may be read side by side
         for member in self._walk(part):
             if member.name not in names:
                 continue
             try:
-                self._shelf.put(member, patient=True)
+                shelf.put(member, patient=True)
             except (NotVideo, TooLarge) as failure:
                 log.warning("%s: %s", redacted(part), failure)
             else:
-                yield member.name, self._delivered(member.name, names[member.name])
+                trimmed = names[member.name] or self._trimmed
+                yield member.name, delivered(shelf.take(member.name), trimmed=trimmed)
 
     def locate(self, segment: Segment) -> Located:
         """Return the segment's member, reading on until it comes.
@@ -153,7 +155,8 @@ class TarSource:
         names = [bare_name(name) for name in (own, segment.video) if name]
         with self._turn:
             found = self._found(names)
-            return self._delivered(found, trimmed=own is not None and found == names[0])
+            trimmed = self._trimmed or (own is not None and found == names[0])
+            return delivered(self._shelf.take(found), trimmed=trimmed)
 
     def _found(self, names: list[str]) -> str:
         """Bring one of the names to the shelf, and return it."""
@@ -191,9 +194,6 @@ class TarSource:
         if self._damaged:
             return CutShort(f"{name} is in no archive, but {self._damaged[0]}")
         return NotInMirror(f"{name} is in none of the archives of tar:{redacted(self._text)}")
-
-    def _delivered(self, name: str, trimmed: bool) -> Located:
-        return delivered(self._shelf.take(name), trimmed=trimmed or self._trimmed)
 
     @cached_property
     def _passing(self) -> Iterator[tuple[str, Member]]:

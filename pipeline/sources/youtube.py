@@ -233,6 +233,7 @@ def _failure(error: Exception, page: str, secret: str) -> SegmentFailure:
     inner = getattr(cause, "cause", None)
     for found in (cause, inner):
         if isinstance(found, HTTPError):
+            found.close()
             return _of_status(found.status)(f"{page} answered {found.status}")
     kind = meaning(text)
     if isinstance(cause, GeoRestrictedError):
