@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from manifests._load import HASH_BITS, repeated, repetition
 from manifests._readers import class_order, find
@@ -75,6 +76,15 @@ class Summary:
         self.seconds += sign * seconds
         self.longest = max(self.longest, seconds)
         self.shortest = min(self.shortest or seconds, seconds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON values; ``classes`` are in index order."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        plain["rejects"] = [asdict(reject) for reject in self.rejects]
+        plain["splits"] = dict(+self.splits)
+        plain["classes"] = {name: self.classes[name] for name in self.order}
+        del plain["order"]
+        return plain
 
     def refuse(self, reject: Reject) -> None:
         """Count a refused row and keep the first few."""

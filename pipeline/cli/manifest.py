@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +76,7 @@ def inspect_list(
     if rejects is not None:
         manifests.write_rejects(_other(file, rejects), manifests.rejects(file, dataset))
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
         return
     for line in _summary(found):
         click.echo(line)
