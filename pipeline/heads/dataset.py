@@ -13,10 +13,12 @@ Use it with `collate`, which also lets a whole batch be read straight into its p
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +35,9 @@ from pipeline.store import FeatureStore
 from pipeline.store.joining import JoinedRows
 
 SHARDS_IN_BUFFER = 8
+BUFFERS_KEPT = 4
+REFERENCES_OF_A_FREE_BUFFER = 2
+"""The list that keeps it, and the argument of `sys.getrefcount`."""
 
 
 class Sample(NamedTuple):
@@ -230,6 +235,7 @@ class FeatureDataset(Dataset[Sample]):
             len(sets[0]) - len(wanted.keys) + len(absent[sets[0].name]),
             dict(zip(self.recipes, self._joined.unmatched, strict=True)),
         )  # fmt: skip
+        self._buffers = _Buffers()
         self._loaded = self._load() if in_memory else None
 
     def __len__(self) -> int:
@@ -265,8 +271,8 @@ class FeatureDataset(Dataset[Sample]):
         return tuple(torch.from_numpy(array).float() for array in arrays)
 
     def _batch(self, recipe: int, numbers: Sequence[int], longest: int) -> Tensor:
-        dtype = self._joined.dtype(recipe)
-        padded = np.empty((len(numbers), longest, self.dims[recipe]), dtype)
+        shape = (len(numbers), longest, self.dims[recipe])
+        padded = self._buffers.take(shape, self._joined.dtype(recipe))
         for place, number in enumerate(numbers):
             length = self.lengths[number]
             self._joined.read(recipe, number, padded[place, :length])
@@ -276,6 +282,32 @@ class FeatureDataset(Dataset[Sample]):
     def _load(self) -> list[list[Tensor]]:
         samples = [self._read(number) for number in range(len(self))]
         return [[sample[k] for sample in samples] for k in range(len(self.dims))]
+
+
+class _Buffers:
+    """Memory for batches, used again once nobody holds the batch that was in it.
+
+    The first touch of fresh memory costs several times the reading of a cached file, so memory
+    is kept. A buffer is free when this object holds the only reference to it; tensors and views
+    made of it each hold another.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[NDArray[np.uint8]] = []
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return an array with undefined content."""
+        size = math.prod(shape) * dtype.itemsize
+        for number in range(len(self._kept)):
+            free = sys.getrefcount(self._kept[number]) == REFERENCES_OF_A_FREE_BUFFER
+            if free and len(self._kept[number]) >= size:
+                return self._kept[number][:size].view(dtype).reshape(shape)
+        fresh = np.empty(size + size // 4, np.uint8)
+        self._kept = [*self._kept, fresh][-BUFFERS_KEPT:]
+        return fresh[:size].view(dtype).reshape(shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_kept": []}
 
 
 class ShardSampler(Sampler[int]):
