@@ -38,18 +38,31 @@ from pipeline.errors import (
     UsageError,
     VideoMissing,
 )
-from pipeline.sources import _scratch
-from pipeline.sources._source import Located, Source, SourceOptions, trimmed_name
+from pipeline.sources._address import safe_name
+from pipeline.sources._scratch import release
+from pipeline.sources._source import (
+    Located,
+    Sequential,
+    Source,
+    SourceOptions,
+    trimmed_name,
+    without_extension,
+)
 
 __all__ = [
+    "ASK_THE_NEXT",
     "Located",
+    "Sequential",
     "Source",
     "SourceOptions",
     "Sources",
     "names",
     "open_source",
+    "release",
+    "safe_name",
     "syntax",
     "trimmed_name",
+    "without_extension",
 ]
 
 ASK_THE_NEXT = (
@@ -153,7 +166,7 @@ class Sources:
     def release(self, located: Located) -> None:
         """Delete a download after use, which gives its bytes back to the scratch budget."""
         if located.scratch:
-            _scratch.release(located.path)
+            release(located.path)
 
     @contextmanager
     def borrowed(self, segment: Segment) -> Iterator[Located]:

@@ -67,6 +67,7 @@ class LocalSource:
             raise UsageError(f"--videos {root} {what}; expected a folder of videos")
         self.root = root.resolve()
         self.trimmed = trimmed
+        self._links: set[str] = set()
 
     def __reduce__(self) -> tuple[object, tuple[str, SourceOptions]]:
         """Travel as the ``--videos`` text: the other side reads the folder itself."""
@@ -99,7 +100,7 @@ class LocalSource:
 
     def _located(self, relative: str, trimmed: bool) -> Located:
         path = self.root / relative
-        real = path.resolve()
+        real = path.resolve() if relative in self._links else path
         if not real.is_relative_to(self.root):
             raise VideoMissing(
                 f"{path} is a link to {real}, outside the folder; give that folder as another "
@@ -130,7 +131,9 @@ class LocalSource:
     def _index(self) -> dict[str, str | tuple[str, ...]]:
         """Paths below the root by stem: one text, or a tuple of several (memory matters)."""
         index: dict[str, str | tuple[str, ...]] = {}
-        for path in _video_files(self.root):
+        for path, is_link in _video_files(self.root):
+            if is_link:
+                self._links.add(path)
             stem = without_extension(path.rpartition("/")[2])
             before = index.get(stem)
             if before is None:
@@ -144,8 +147,8 @@ def _one_is_tail(one: str, other: str) -> bool:
     return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
-def _video_files(root: Path) -> Iterator[str]:
-    """Yield the paths of video files below `root`, relative to it, with ``/`` between parts."""
+def _video_files(root: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the path of each video below `root`, relative to it, and whether it is a link."""
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -158,7 +161,7 @@ def _video_files(root: Path) -> Iterator[str]:
                 elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS and (
                     entry.is_file() or entry.is_symlink()
                 ):
-                    yield name
+                    yield name, entry.is_symlink()
 
 
 def make(text: str, options: SourceOptions) -> Source:

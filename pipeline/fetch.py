@@ -1,0 +1,246 @@
+"""The driver of ``pipeline fetch``: bring the videos of a list into a folder, and account for all.
+
+Sources are taken in the order given; what one will not give is asked of the next. Archives are read
+part by part, all others video by video, on an executor (threads here, or a Dask cluster through its
+executor interface) that never holds more than a window of tasks. The truth is the folder: a segment
+is done when the local source finds its file there. A journal beside it remembers failures and their
+number, so a further run asks only for what may yet come; ``failures.csv`` (itself a manifest),
+``coverage.json`` and ``committed.txt`` are derived from both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from manifests import Segment
+from pipeline.errors import (
+    FAILURES,
+    Ambiguous,
+    BotCheck,
+    CutShort,
+    DecodeError,
+    NotInMirror,
+    NoVideoStream,
+    RateLimited,
+    SegmentFailure,
+    TooShort,
+    Truncated,
+    Unsupported,
+    VideoMissing,
+)
+from pipeline.fetch_work import FetchJob, Outcome, fetch_part, fetch_video
+from pipeline.sources import ASK_THE_NEXT, Sequential, open_source
+from pipeline.sources.local import LocalSource
+
+JOURNAL = "journal.jsonl"
+TASKS_AHEAD = 4
+
+UNUSABLE = (DecodeError, NoVideoStream, TooShort, Truncated, Unsupported, Ambiguous)
+"""The file of this source cannot be used; another source's may."""
+
+HANDED_BACK = (RateLimited, BotCheck)
+"""No fault of the video: neither counted nor given up, but work left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal says of a segment: its last failure, and how many there were."""
+
+    code: str
+    detail: str
+    attempts: int
+
+    @property
+    def will_be_retried(self) -> bool:
+        """Whether a further run asks for it again."""
+        kind = FAILURES.get(self.code)
+        return kind is not None and self.attempts < kind.max_attempts
+
+
+@dataclass(slots=True)
+class FetchPlan:
+    """What a run has to do.
+
+    Attributes
+    ----------
+    done : set of str
+        Keys of the segments whose file is there.
+    todo : list of Segment
+        To be asked for.
+    given_up : list of Segment
+        Failed for good, or often enough, before.
+    """
+
+    done: set[str] = field(default_factory=set)
+    todo: list[Segment] = field(default_factory=list)
+    given_up: list[Segment] = field(default_factory=list)
+
+
+class Journal:
+    """Failures of all runs, one line each, appended as they come.
+
+    Parameters
+    ----------
+    path : Path
+        A line that a crash cut off is passed over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.known: dict[str, Known] = dict(_journal_lines(path))
+        self._file = path.open("a", encoding="utf-8")
+        self._file.write("\n")  # ends a line that was cut off
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def note(self, outcome: Outcome) -> None:
+        """Remember a failure, or forget one that is mended."""
+        before = self.known.get(outcome.key)
+        if not outcome.code:
+            if self.known.pop(outcome.key, None) is None:
+                return
+        else:
+            counted = FAILURES[outcome.code] not in HANDED_BACK
+            attempts = (before.attempts if before else 0) + counted
+            self.known[outcome.key] = Known(outcome.code, outcome.detail, attempts)
+        known = self.known.get(outcome.key, Known("", "", 0))
+        line = [outcome.key, known.code, known.detail, known.attempts]
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+def _journal_lines(path: Path) -> Iterator[tuple[str, Known]]:
+    latest: dict[str, Known] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                key, code, detail, attempts = json.loads(line)
+            except ValueError:
+                continue
+            if code:
+                latest[key] = Known(code, detail, attempts)
+            else:
+                latest.pop(key, None)
+    yield from latest.items()
+
+
+def make_plan(
+    segments: Iterable[Segment], job: FetchJob, known: Mapping[str, Known], *, retry_failed: bool
+) -> FetchPlan:
+    """Compare the list with the folder and the journal."""
+    job.into.mkdir(parents=True, exist_ok=True)
+    here = LocalSource(job.into)
+    plan = FetchPlan()
+    for segment in segments:
+        try:
+            located = here.locate(segment)
+            if located.trimmed or not job.trim or segment.end_ms is None:
+                plan.done.add(segment.key)
+                continue
+        except VideoMissing:
+            pass
+        except Ambiguous:
+            plan.done.add(segment.key)  # it is here, even twice; extract says how to choose
+            continue
+        failure = known.get(segment.key)
+        if failure is None or failure.will_be_retried or retry_failed:
+            plan.todo.append(segment)
+        else:
+            plan.given_up.append(segment)
+    return plan
+
+
+def fetch(
+    plan: FetchPlan,
+    job: FetchJob,
+    sources: Sequence[str],
+    executor: Executor,
+    on_outcome: Callable[[Outcome], None],
+    *,
+    width: int,
+) -> None:
+    """Bring what the plan asks for.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        ``--videos`` values, asked in this order.
+    executor : Executor
+        Runs `width` tasks at a time.
+    on_outcome : callable
+        Told what became of each segment, once for each.
+
+    Raises
+    ------
+    DiskFull, UsageError
+        When the run cannot go on; what was brought is kept.
+    """
+    waiting = list(plan.todo)
+    for number, text in enumerate(sources):
+        last = number == len(sources) - 1
+        refused: list[Segment] = []
+        by_key = {segment.key: segment for segment in waiting}
+        for outcome in _from_one(job, text, waiting, executor, width):
+            kind = FAILURES.get(outcome.code)
+            if kind is not None and not last and issubclass(kind, (*ASK_THE_NEXT, *UNUSABLE)):
+                refused.append(by_key[outcome.key])
+            else:
+                on_outcome(outcome)
+        waiting = refused
+
+
+def _from_one(
+    job: FetchJob, text: str, segments: Sequence[Segment], executor: Executor, width: int
+) -> Iterator[Outcome]:
+    """Yield one outcome for each segment, from one source."""
+    source = open_source(text, job.options)
+    if not isinstance(source, Sequential):
+        ordered = sorted(segments, key=lambda segment: segment.video)
+        videos = (tuple(group) for _, group in groupby(ordered, lambda segment: segment.video))
+        tasks = ((fetch_video, job, text, video) for video in videos)
+        for _, outcomes in _run(executor, tasks, width):
+            yield from outcomes
+        return
+    missing = {segment.key: segment for segment in segments}
+    damages: list[str] = []
+    for group in source.parts():  # what an earlier group holds is not asked of a later one
+        wanted = tuple(missing.values())
+        parts = ((fetch_part, job, text, part, wanted) for part in group)
+        for _, (outcomes, damage) in _run(executor, parts, width):
+            damages += [damage] if damage else []
+            for outcome in outcomes:
+                if missing.pop(outcome.key, None) is not None:
+                    yield outcome
+    for key in missing:
+        kind: type[SegmentFailure] = CutShort if damages else NotInMirror
+        why = f"; {damages[0]}" if damages else ""
+        yield Outcome(key, kind.code, f"in none of the archives of {text}{why}")
+
+
+def _run(
+    executor: Executor, tasks: Iterator[tuple[Any, ...]], width: int
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Run tasks with a window of them in hand, and yield each with its result as it comes."""
+    running: dict[Future[Any], tuple[Any, ...]] = {}
+    try:
+        while True:
+            for task in islice(tasks, max(0, width * TASKS_AHEAD - len(running))):
+                running[executor.submit(*task)] = task
+            if not running:
+                return
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield running.pop(future), future.result()
+    finally:
+        for future in running:
+            future.cancel()
