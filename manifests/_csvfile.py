@@ -15,7 +15,7 @@ from pathlib import Path
 
 from manifests._errors import ManifestError
 from manifests._fields import Refusal
-from manifests._textfile import HEAD_CHARACTERS, head, open_text, written_whole
+from manifests._textfile import HEAD_CHARACTERS, head, open_text, raw_lines, written_whole
 
 DELIMITERS = (",", "\t", ";")
 MEANINGS = {
@@ -119,7 +119,7 @@ def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """
     separator = delimiter(head(path))
     with open_text(path, newline="") as file:
-        reader = csv.reader(file, delimiter=separator)
+        reader = csv.reader(raw_lines(path, file), delimiter=separator)
         while True:
             line = reader.line_num + 1
             try:

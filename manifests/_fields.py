@@ -76,7 +76,7 @@ def reject(path: Path, line: int, row: object, refusal: Refusal) -> Reject:
     """Return the report of one refused row."""
     cells = row if isinstance(row, list) else [row]
     text = ",".join(str(cell) for cell in cells)[:LONGEST_TEXT]
-    return Reject(f"{path.name}:{line}", refusal.found, refusal.remedy, text)
+    return Reject(f"{path.name}:{line}", refusal.found[:LONGEST_TEXT], refusal.remedy, text)
 
 
 def make_segment(**fields: Any) -> Segment:

@@ -11,6 +11,7 @@ from manifests._errors import ManifestError
 from manifests._textfile import open_text
 
 BLOCK_CHARACTERS = 1 << 16
+LONGEST_VALUE = 1 << 24  # characters of one entry; beyond it the text is damaged
 DECODER = json.JSONDecoder()
 
 
@@ -65,6 +66,8 @@ class _Window:
     def _grow(self) -> bool:
         self._text = self._text[self._at :]
         self._at = 0
+        if len(self._text) > LONGEST_VALUE:
+            raise ValueError(f"a value of more than {LONGEST_VALUE} characters")
         block = self._file.read(max(BLOCK_CHARACTERS, len(self._text)))
         self._text += block
         return bool(block)
@@ -89,9 +92,10 @@ def members(path: Path, within: str = "") -> Iterator[tuple[int, tuple[str, Any]
         window = _Window(file)
         try:
             yield from _members(window, within)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            problem = error.msg if isinstance(error, json.JSONDecodeError) else error
             raise ManifestError(
-                f"{path.name}:{window.line}", f"not JSON: {error.msg}", "fetch the file again"
+                f"{path.name}:{window.line}", f"not JSON: {problem}", "fetch the file again"
             ) from error
 
 

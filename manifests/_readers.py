@@ -8,6 +8,7 @@ A reader is a module without a leading underscore that has
 - ``read(path, detail) -> Iterator[Segment | Reject]``: its rows in file order, in bounded memory.
   `detail` is what the user wrote after the name and a colon (``hmdb51:2``, ``minikinetics:LIST``),
   else empty;
+- if it can use a detail, ``DETAIL``: one word in capitals for what it is;
 - if the sorted labels are not its order, ``classes(path, detail, labels) -> tuple[str, ...]``;
 - if it reads more than `path`, ``files(path, detail) -> list[Path]``: what the digest is made of;
 - ``LAST_RESORT = True`` if it is asked only when no other module recognises the list.
@@ -76,7 +77,10 @@ def find(path: Path, dataset: str | None) -> tuple[Reader, str]:
         raise ManifestError(str(path), "there is no such file or folder", "check the path")
     if dataset is not None:
         name, _, detail = dataset.partition(":")
-        return _by_name(name), detail
+        reader = _by_name(name)
+        if detail and not hasattr(reader, "DETAIL"):
+            raise ManifestError("--dataset", f"{dataset!r} has a detail", f"say {name} alone")
+        return reader, detail
     head_text = head(path)
     found = [module for module in modules() if module.recognises(path, head_text)]
     chosen = [module for module in found if not getattr(module, "LAST_RESORT", False)] or found

@@ -30,7 +30,7 @@ class Segment:
         Class names, none for an unlabelled test list, several for a multi-label dataset.
         No label contains ``|`` (it joins labels in text files and in the store).
     split : str
-        ``train``, ``val``, ``test`` or empty.
+        ``train``, ``val``, ``test``, empty, or a name of the list's own (``fold 3``).
     group : str
         Segments of one group must stay on one side of a split (same people, same source).
     url : str

@@ -20,6 +20,7 @@ from typing import IO, TextIO, cast
 from manifests._errors import ManifestError
 
 HEAD_CHARACTERS = 8192
+LONGEST_LINE = 1 << 20  # characters; beyond it the file is no list, and memory must stay bounded
 COMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
     ".gz": cast(Callable[[Path], IO[bytes]], gzip.GzipFile),
     ".bz2": cast(Callable[[Path], IO[bytes]], bz2.BZ2File),
@@ -93,7 +94,27 @@ def head(path: Path) -> str:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield ``(line number, text)`` of every line that is not blank, without its line end."""
     with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(raw_lines(path, file), start=1):
             text = line.strip()
             if text:
                 yield number, text
+
+
+def raw_lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Yield the lines of an open file as they are.
+
+    Raises
+    ------
+    ManifestError
+        At a line longer than `LONGEST_LINE`.
+    """
+    number = 0
+    while line := file.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE:
+            raise ManifestError(
+                f"{path.name}:{number}",
+                f"the line is longer than {LONGEST_LINE} characters",
+                "name a list with a segment a line",
+            )
+        yield line

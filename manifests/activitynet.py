@@ -33,6 +33,7 @@ from manifests._jsonfile import members
 from manifests._segment import Reject, Segment
 
 NAMES = ("activitynet",)
+DETAIL = "PREFIX"
 START = re.compile(r'\s*\{\s*"(database|taxonomy|version)"\s*:')
 
 

@@ -13,8 +13,9 @@ passed over. The video is the path relative to the folder, written with ``/``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from manifests._errors import ManifestError
 from manifests._fields import SPLITS, Refusal, labels, make_segment, reject
@@ -39,29 +40,49 @@ def read(path: Path, detail: str) -> Iterator[Segment | Reject]:
     """Yield one segment for each video file; there is no `detail`."""
     if not path.is_dir():
         raise ManifestError(str(path), "not a folder", "name a folder of videos")
-    for video in videos(path, ()):
+    for relative in videos(path, PurePosixPath(), ()):
         try:
-            yield _segment(video.relative_to(path))
+            yield _segment(relative)
         except Refusal as refusal:
-            yield reject(path, 0, str(video.relative_to(path)), refusal)
+            yield reject(path, 0, str(relative), refusal)
 
 
-def videos(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield the video files below a folder, sorted, following links but never in a circle."""
+def videos(folder: Path, below: PurePosixPath, above: tuple[Path, ...]) -> Iterator[PurePosixPath]:
+    """Yield the paths of video files, sorted, following links but never in a circle.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    below : PurePosixPath
+        What the paths begin with.
+    above : tuple of Path
+        The folders on the way here, links resolved.
+
+    Raises
+    ------
+    ManifestError
+        When a folder cannot be read.
+    """
     real = folder.resolve()
     if real in above:
         return
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise ManifestError(str(folder), f"cannot be read: {error}", "check permissions") from error
+    for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.suffix.lower() in EXTENSIONS and entry.is_file():
-            yield entry
+        if os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
+            yield below / entry.name
         elif entry.is_dir():
-            yield from videos(entry, (*above, real))
+            yield from videos(Path(entry.path), below / entry.name, (*above, real))
 
 
-def _segment(relative: Path) -> Segment:
+def _segment(relative: PurePosixPath) -> Segment:
     parents = relative.parent.parts
     split = SPLITS.get(parents[0].lower(), "") if parents else ""
     label = parents[-1] if parents and not (split and len(parents) == 1) else ""
-    return make_segment(video=relative.as_posix(), labels=labels(label), split=split)
+    return make_segment(video=str(relative), labels=labels(label), split=split)

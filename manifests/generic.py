@@ -60,7 +60,7 @@ def parse_row(header: Header, line: int, row: list[str]) -> Segment:
 def _parse_json(line: int, text: str) -> Segment:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise Refusal(f"found {type(value).__name__}, expected a JSON object")

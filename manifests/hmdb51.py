@@ -24,6 +24,7 @@ from manifests._segment import Reject, Segment
 from manifests._textfile import lines
 
 NAMES = ("hmdb51",)
+DETAIL = "NUMBER"
 LIST = re.compile(r"(?P<label>\w+)_test_split(?P<split>\d)\.txt")
 LINE = re.compile(r"(?P<stem>\S+)\.\w+\s+(?P<part>\d)")
 PARTS = {"0": "", "1": "train", "2": "test"}

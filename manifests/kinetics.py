@@ -50,6 +50,7 @@ from manifests._segment import Reject, Segment
 from manifests._textfile import head
 
 NAMES = ("kinetics", "kinetics400", "kinetics600", "kinetics700", "kinetics700-2020")
+DETAIL = "LABEL_MAP"
 BARE_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
 BARE_LENGTHS = (4, 5, 6)
 JSON_START = re.compile(r'\s*\{\s*"[A-Za-z0-9_-]{11}"\s*:\s*\{')

@@ -26,6 +26,7 @@ from manifests._segment import Reject, Segment
 from manifests._textfile import lines
 
 NAMES = ("minikinetics",)
+DETAIL = "KINETICS_LIST"
 LISTED = re.compile(rf"({YOUTUBE_ID.pattern}\s*\n)+")
 
 

@@ -24,8 +24,9 @@ from manifests._textfile import lines
 from manifests.folder import EXTENSIONS
 
 NAMES = ("mmaction", "tsn")
+DETAIL = "LABELS"
 NAME = re.compile(r"\w*(_videos|_rawframes)\.txt|(\w+_)?(rgb|flow)_\w*(split|list)\w*\.txt")
-LINE = re.compile(r"(?P<path>\S.*?)(?P<numbers>(?:[\s,]+\d+)+)", re.ASCII)
+LINE = re.compile(r"(?P<path>\S.*?)(?P<numbers>(?:[\s,]+\d{1,9})+)", re.ASCII)
 
 
 def recognises(path: Path, head_text: str) -> bool:

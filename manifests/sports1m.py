@@ -26,7 +26,8 @@ from manifests._segment import Reject, Segment
 from manifests._textfile import lines
 
 NAMES = ("sports1m",)
-LINE = re.compile(r"(https?://\S+)\s+(\d+(?:\s*,\s*\d+)*)", re.ASCII)
+DETAIL = "LABELS"
+LINE = re.compile(r"(https?://\S+)\s+(\d{1,6}(?:\s*,\s*\d{1,6})*)", re.ASCII)
 ADDRESS = re.compile(
     r"https?://(?:www\.|m\.)?(?:youtube\.com/(?:watch\?(?:\S*&)?v=|embed/|v/|shorts/)|youtu\.be/)"
     r"([A-Za-z0-9_-]{11})(?![A-Za-z0-9_-])"

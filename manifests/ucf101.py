@@ -26,9 +26,10 @@ from manifests._segment import Reject, Segment
 from manifests._textfile import lines
 
 NAMES = ("ucf101",)
+DETAIL = "NUMBER"
 LIST = re.compile(r"(train|test)list0?(?P<split>\d)\.txt")
 LINE = re.compile(
-    r"(?P<label>\w+)/(?P<stem>v_\w+_(?P<group>g\d+)_c\d+)\.\w+(?:\s+(?P<number>\d+))?"
+    r"(?P<label>\w+)/(?P<stem>v_\w+_(?P<group>g\d+)_c\d+)\.\w+(?:\s+(?P<number>\d{1,4}))?"
 )
 CLASSES_FILE = "classInd.txt"
 

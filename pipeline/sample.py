@@ -46,6 +46,7 @@ from pipeline.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SAMPLE_VERSION = 1  # goes up when the pixels change: other pixels, other ids
 LABELS = ("pan left", "pan right", "zoom in", "zoom out", "rotate")
 PHOTOGRAPHS = (
     "chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png",
@@ -179,7 +180,7 @@ def plan(options: SampleOptions) -> list[Video]:
 
 
 def _identity(label: str, number: int, options: SampleOptions) -> str:
-    text = f"{label} {number} {options}"
+    text = f"{SAMPLE_VERSION} {label} {number} {options}"
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:11].decode()
 
 
@@ -272,7 +273,7 @@ def file_name(segment: Segment) -> str:
 
 
 def make_sample(folder: Path, options: SampleOptions) -> Iterator[Path]:
-    """Make the sample, yielding each video's path as it is finished.
+    """Make the sample, yielding each video's path as it is finished; videos there are kept.
 
     Writes ``videos/ID_000000_000002.mp4`` (trimmed segments, named as the Kinetics mirrors do),
     ``sample.csv`` (Kinetics columns), ``sample_groups.csv`` (the same with the photograph
@@ -306,5 +307,6 @@ def make_sample(folder: Path, options: SampleOptions) -> Iterator[Path]:
     (folder / "motions.json").write_text(json.dumps(truth, indent=1) + "\n")
     for video, row in zip(videos, rows, strict=True):
         path = folder / "videos" / file_name(row)
-        encode(path, render(video), options.fps)
+        if not path.exists():
+            encode(path, render(video), options.fps)
         yield path

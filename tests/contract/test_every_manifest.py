@@ -5,6 +5,8 @@ import inspect
 import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import manifests
 from manifests import ManifestError, Reject, Segment
@@ -126,6 +128,33 @@ def test_rubbish_is_refused_with_a_reason(name, tmp_path):
         assert error.found and error.remedy
     else:
         assert all(isinstance(i, Segment) or (i.found and i.remedy) for i in items)
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(max_size=200) | st.text('{}[]":,0123456789 \n-eaNI', max_size=200))
+def test_any_text_gives_segments_rejects_or_a_manifest_error(name, sample, text):
+    path, dataset = sample
+    if path.is_dir():
+        pytest.skip("a folder has no text")
+    path.write_text(text, encoding="utf-8", newline="")
+    try:
+        items = list(manifests.stream(path, dataset or name))
+    except ManifestError as error:
+        assert error.found and error.remedy
+    else:
+        assert all(isinstance(i, Segment) or (i.found and i.remedy) for i in items)
+
+
+def test_a_detail_is_taken_or_refused(name, sample):
+    path, _ = sample
+    if hasattr(module_of(name), "DETAIL"):
+        assert module_of(name).DETAIL.isupper()
+        assert find(path, f"{name}:x")[1] == "x"
+    else:
+        with pytest.raises(ManifestError, match=f"say {name} alone"):
+            find(path, f"{name}:x")
 
 
 def test_names_are_unique():

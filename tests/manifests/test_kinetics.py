@@ -1,6 +1,7 @@
 """Every dialect of the Kinetics lists, and every way a row goes wrong."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 import manifests
 from manifests import ManifestError, Reject, RowError, Segment
-from manifests._jsonfile import BLOCK_CHARACTERS
+from manifests._jsonfile import BLOCK_CHARACTERS, LONGEST_VALUE
+from manifests._textfile import LONGEST_LINE
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 ROW = "abseiling,0wR5jVB-WPk,417,427,val"
@@ -213,6 +215,27 @@ def test_json_cut_short_is_an_error_with_its_line(written):
     for text in ("{" + entry, "{" + entry + ",\n", "{\n" + entry[:30], "{" + entry + "]"):
         with pytest.raises(ManifestError, match=r"k\.json:\d: not JSON: .*; fetch the file again"):
             manifests.load(written(text, "k.json"), "kinetics")
+
+
+@pytest.mark.parametrize("inside", ["[" * 200_000, "1" * 5000, '"' + "x" * (LONGEST_VALUE + 9)])
+def test_json_made_to_hurt_is_refused(written, inside):
+    with pytest.raises(ManifestError, match=r"k\.json:1: not JSON: "):
+        manifests.load(written('{"0wR5jVB-WPk": ' + inside, "k.json"), "kinetics")
+
+
+def test_a_line_without_end_is_refused(written):
+    with pytest.raises(ManifestError, match=r"\.csv:2: the line is longer than 1048576 characters"):
+        list(manifests.stream(written(HEADER + "x" * (LONGEST_LINE + 1)), "kinetics"))
+
+
+def test_streaming_takes_little_memory(written):
+    path = written(HEADER + "".join(f"a,{k:011d},1,11,val\n" for k in range(20_000)))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in manifests.stream(path)) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_json_larger_than_a_block(written):

@@ -176,6 +176,13 @@ def test_equal_seeds_make_equal_files(tmp_path):
     assert not changed & {name[:11] for name in one}
 
 
+def test_what_is_there_is_kept(made):
+    folder, paths = made
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert list(make_sample(folder, SampleOptions())) == paths
+    assert [path.stat().st_mtime_ns for path in paths] == before
+
+
 def test_truth_is_written(made):
     folder, _ = made
     truth = json.loads((folder / "motions.json").read_text())
