@@ -162,20 +162,34 @@ def verify(path: Path, weights: Weights) -> None:
     WeightsError
         When it is another file; the message holds both digests.
     """
+    said = metadata(path) if path.suffix == ".safetensors" else {}
     if weights.sha256:
-        _compare(path, "sha256", file_digest(path), weights)
-    if weights.git_blob_sha1 and path.suffix != ".safetensors":
-        _compare(path, "git blob SHA-1", git_blob_sha1(path), weights)
+        _compare(path, ("sha256", file_digest(path), weights.sha256), weights)
+    if weights.git_blob_sha1:
+        found = said.get("source_git_blob_sha1") or git_blob_sha1(path)
+        _compare(path, ("git blob SHA-1", found, weights.git_blob_sha1), weights)
 
 
-def _compare(path: Path, kind: str, found: str, weights: Weights) -> None:
-    expected = weights.sha256 if kind == "sha256" else weights.git_blob_sha1
+def _compare(path: Path, digests: tuple[str, str, str], weights: Weights) -> None:
+    kind, found, expected = digests
     if not found.startswith(expected):
         raise WeightsError(
             f"{path}: {kind} is {found}, expected {expected} for {weights.name!r}; "
             f"this is not the file from {weights.url or weights.file}: fetch it again, "
             "or give it by its path if you mean this one"
         )
+
+
+def settle(finished: Path, target: Path) -> None:
+    """Move a finished file to its name: safely on the disk first, then in one step."""
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    finished.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -234,7 +248,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (ValueError, zipfile.BadZipFile, EOFError) as damage:
         raise WeightsError(f"{path}: cannot be read as an .npz of arrays ({damage})") from damage

@@ -30,6 +30,7 @@ from extractors._spec import Geometry, Normalisation, Sampling, Spec, Weights
 
 WINDOW_FRAMES = 16
 SPORTS_1M_CLASSES = 487
+UCF_101_CLASSES = 101
 FULLY_CONNECTED = 4096
 FLATTENED = 512 * 1 * 4 * 4
 CUBE_SHAPE = (3, 16, 128, 171)
@@ -50,7 +51,7 @@ MEAN_CUBE = Weights(
     name="mean cube",
     file="sport1m_train16_128_mean.binaryproto",
     url="https://github.com/facebookarchive/C3D",
-    licence="CC-BY-NC-4.0",
+    licence="CC-BY-NC-3.0",
 )
 
 CAFFE = Spec(
@@ -66,7 +67,7 @@ CAFFE = Spec(
             name="sports1m",
             file="c3d.pickle",
             url="https://github.com/DavideA/c3d-pytorch",
-            licence="CC-BY-NC-4.0",
+            licence="CC-BY-NC-3.0",
             trained_on="Sports-1M",
             classes="sports1m",
         ),
@@ -74,7 +75,7 @@ CAFFE = Spec(
             name="jfzhang95",
             file="c3d-pretrained.pth",
             url="https://github.com/jfzhang95/pytorch-video-recognition",
-            licence="CC-BY-NC-4.0",
+            licence="CC-BY-NC-3.0",
             trained_on="Sports-1M (no logits)",
         ),
     ),
@@ -104,7 +105,8 @@ MMACTION2 = replace(
             trained_on="Sports-1M (no logits)",
         ),
     ),
-    options={"classes": "101"},
+    layers={"fc6": FULLY_CONNECTED, "fc7": FULLY_CONNECTED, "logits": UCF_101_CLASSES},
+    options={"classes": str(UCF_101_CLASSES)},
     summary="mmaction2's C3D: RGB, its own mean, aspect kept, symmetric pool5",
 )
 

