@@ -204,7 +204,10 @@ def _aligned(planes: tuple[Pixels, ...], size: tuple[int, int]) -> tuple[Pixels,
     down, right = (-(-height // chroma[0].shape[0]), -(-width // chroma[0].shape[1]))
     if luma.shape[:2] != size and height % down == 0 and width % right == 0:
         return planes
-    grown = (plane.repeat(down, 0).repeat(right, 1)[:height, :width] for plane in chroma)
+    grown = (
+        resize(plane, (plane.shape[0] * down, plane.shape[1] * right), "nearest")[:height, :width]
+        for plane in chroma
+    )
     return (luma, *grown)
 
 

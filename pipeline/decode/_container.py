@@ -224,9 +224,12 @@ def probe(path: Path, limits: Limits) -> VideoInfo:
 def _duration(container: InputContainer, stream: VideoStream, clock: Clock) -> Fraction | None:
     if stream.duration is not None:
         return clock.seconds(stream.duration + (stream.start_time or 0))
-    if container.duration is not None:
-        return Fraction(container.duration, MICROSECONDS)
-    return None
+    if container.duration is None:
+        return None
+    duration = Fraction(container.duration, MICROSECONDS)
+    if "matroska" in container.format.name:  # its header counts from 0, not from the start
+        duration -= origin_seconds(container)
+    return duration
 
 
 def _index_complete(container: InputContainer, stream: VideoStream) -> bool:

@@ -106,6 +106,13 @@ def test_the_last_frame_stands_for_one_interval_only() -> None:
     assert selector.missing == 48
 
 
+def test_a_video_that_begins_long_after_the_segment_serves_nothing_of_it() -> None:
+    selector = Selector(Grid(Fraction(0), Fraction(1), Fraction(4)), Fraction(1, 25))
+    assert selector.push(Fraction(5)) == range(0)
+    assert len(selector.finish()) == 0
+    assert (selector.served, selector.missing) == (0, 4)
+
+
 def test_doctests() -> None:
     assert doctest.testmod(pipeline.sampling).failed == 0
 
