@@ -113,9 +113,7 @@ def merge_rows(typing: Any, blocks: Any, first: Any, second: Any, target: Any) -
 
 
 @intrinsic  # type: ignore[misc]
-def pick_rows(
-    typing: Any, blocks: Any, upper: Any, lower: Any, extras: Any, targets: Any
-) -> Any:
+def pick_rows(typing: Any, blocks: Any, upper: Any, lower: Any, extras: Any, targets: Any) -> Any:
     """Write the medians of two output rows.
 
     Parameters

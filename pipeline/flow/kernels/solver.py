@@ -157,7 +157,9 @@ def solve(previous: Any, following: Any, flow: Any, settings: Any, work: Any) ->
             coarser = work.levels[number + 1]
             _upsample(work.taps, coarser[0], coarser[1], work.field, level, settings.scale_step)
         at = work.levels[number][2]
-        interleave(work.following[at:], (level.height, level.width), level.blocks * LANES, work.taps)
+        interleave(
+            work.following[at:], (level.height, level.width), level.blocks * LANES, work.taps
+        )
         work.step[:] = np.float32(0)
         work.step[: level.width] = settings.step
         made, missed = _relax(level, at, settings, work)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 LANES = 8
 FLOAT_BYTES = 4
@@ -21,6 +23,7 @@ WORD = ir.IntType(64)
 INDEX = ir.IntType(32)
 POINTER = ir.PointerType()
 VECTOR = ir.VectorType(FLOAT, LANES)
+QUAD = ir.VectorType(FLOAT, 4)
 
 
 class Lanes:
@@ -62,18 +65,11 @@ class Emitter:
         """Return eight times one number."""
         return Lanes(self, ir.Constant(VECTOR, [ir.Constant(FLOAT, number)] * LANES))
 
-    def splat(self, scalar: Any) -> Lanes:
-        """Return eight times one float32 value."""
-        undefined = ir.Constant(VECTOR, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(INDEX, 0))
-        return self.shuffle(Lanes(self, first), Lanes(self, undefined), [0] * LANES)
-
-    def splat_index(self, scalar: Any) -> Any:
-        """Return eight times one 32-bit integer."""
-        kind = ir.VectorType(INDEX, LANES)
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(INDEX, 0))
-        return self.builder.shuffle_vector(first, undefined, ir.Constant(kind, [0] * LANES))
+    def splat(self, scalar: Any, count: int = LANES) -> Lanes:
+        """Return eight (or `count`) times one float32 or 32-bit integer."""
+        undefined = Lanes(self, ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined))
+        first = self.builder.insert_element(undefined.value, scalar, ir.Constant(INDEX, 0))
+        return self.shuffle(Lanes(self, first), undefined, [0] * count)
 
     def shuffle(self, low: Lanes, high: Lanes, picks: Sequence[int]) -> Lanes:
         """Return the picked lanes of the sixteen of `low` and `high`."""
@@ -179,3 +175,13 @@ class Emitter:
             module, ir.FunctionType(kind, [kind] * len(arguments)), symbol
         )
         return Lanes(self, self.builder.call(function, [lanes.value for lanes in arguments]))
+
+
+@intrinsic  # type: ignore[misc]
+def fused_multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return ``a * b + c`` of three float32, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate

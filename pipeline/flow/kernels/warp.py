@@ -2,12 +2,13 @@
 
 Cubic interpolation with A = -0.75 at exact positions (as OpenCV 5; OpenCV 4 rounds them to 1/32 px),
 samples outside the frame are 0. Image, x and y gradient share positions and weights, so they lie
-interleaved, four floats a pixel, and two neighbouring taps come with one load. A zero border of
+interleaved, four floats a pixel, and one load brings all three. A zero border of
 `BORDER` pixels and a clamp of the position replace every test.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -23,9 +24,11 @@ from pipeline.flow.kernels.layout import (
     RESIDUAL,
 )
 from pipeline.flow.kernels.vectors import (
+    FLOAT,
     FLOAT_BYTES,
     INDEX,
     LANES,
+    QUAD,
     VECTOR,
     VECTOR_BYTES,
     WORD,
@@ -46,19 +49,17 @@ FURTHEST_BEFORE = 3.0
 
 
 def _cubic_weights(emitter: Emitter, t: Lanes) -> list[Lanes]:
-    """Return the weights of the taps at -1, 0, 1, 2 for a position ``t`` in [0, 1)."""
-    number, fma = emitter.constant, emitter.fma
-    one = number(1.0)
-    a = CUBIC_A
-    before, after = t + one, one - t
-    outer = fma(number(a), before, number(-5 * a))
-    outer = fma(fma(outer, before, number(8 * a)), before, number(-4 * a))
+    """Return the weights of the taps at -1, 0, 1, 2 for a position ``t`` in [0, 1).
 
-    def inner(x: Lanes) -> Lanes:
-        return fma(fma(number(a + 2), x, number(-(a + 3))) * x, x, one)
-
-    near, far = inner(t), inner(after)
-    return [outer, near, far, one - outer - near - far]
+    In exactly OpenCV 5's order of operations, found by comparing bits.
+    """
+    fma, one, a = emitter.fma, emitter.constant(1.0), emitter.constant(CUBIC_A)
+    rest, square = one - t, t * t
+    slope = fma(emitter.constant(CUBIC_A + 2), t, emitter.constant(-(CUBIC_A + 3)))
+    first = a * (t * (rest * rest))
+    second = fma(slope, square, one)
+    last = a * (square * rest)
+    return [first, second, one - first - second - last, last]
 
 
 @intrinsic  # type: ignore[misc]
@@ -88,11 +89,11 @@ def place_row(
         span = builder.mul(blocks, emitter.word(VECTOR_BYTES))
         lanes = ir.VectorType(INDEX, LANES)
         ramp = Lanes(emitter, ir.Constant(VECTOR, [float(k) for k in range(LANES)]))
-        row_bytes = emitter.splat_index(builder.trunc(pitch, INDEX))
+        row_bytes = emitter.splat(builder.trunc(pitch, INDEX)).value
 
         def turn(i: Any, _: list[Lanes]) -> list[Lanes]:
             x_bytes = builder.mul(i, emitter.word(VECTOR_BYTES))
-            first = builder.uitofp(builder.mul(i, emitter.word(LANES)), ir.FloatType())
+            first = builder.uitofp(builder.mul(i, emitter.word(LANES)), FLOAT)
             row = emitter.pointer(current, x_bytes)
             u = emitter.load(row, builder.mul(stride, emitter.word(FLOW_X)))
             v = emitter.load(row, builder.mul(stride, emitter.word(FLOW_Y)))
@@ -121,6 +122,14 @@ def place_row(
     return signature, generate
 
 
+def _weigh(emitter: Emitter, weights: Sequence[Lanes], values: Sequence[Lanes]) -> Lanes:
+    """Return the weighted sum, first to last, as OpenCV 5 adds it up."""
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = emitter.fma(weight, value, total)
+    return total
+
+
 @intrinsic  # type: ignore[misc]
 def gather_row(typing: Any, blocks: Any, scratch: Any, taps: Any, pitch: Any) -> Any:
     """Sample image and gradients at the positions in the scratch, into the scratch."""
@@ -140,20 +149,19 @@ def gather_row(typing: Any, blocks: Any, scratch: Any, taps: Any, pitch: Any) ->
                 return emitter.load(here, builder.mul(span, emitter.word(array)), kind).value
 
             corner = emitter.pointer(taps, builder.zext(scalar(OFFSETS, INDEX), WORD))
-            left = right = emitter.constant(0.0)
-            for k in range(4):
-                weight = emitter.splat(scalar(4 + k, ir.FloatType()))
-                line = emitter.at(corner, builder.mul(pitch, emitter.word(k)))
-                left = emitter.fma(weight, emitter.load(line), left)
-                right = emitter.fma(weight, emitter.load(line, VECTOR_BYTES), right)
-            a = [emitter.splat(scalar(k, ir.FloatType())) for k in range(4)]
-            halves = [0, 1, 2, 3, 12, 13, 14, 15]
-            pair = emitter.fma(
-                emitter.shuffle(a[0], a[1], halves),
-                left,
-                emitter.shuffle(a[2], a[3], halves) * right,
-            )
-            total = emitter.shuffle(pair, pair, range(4)) + emitter.shuffle(pair, pair, range(4, 8))
+            weights = [emitter.splat(scalar(k, FLOAT), QUAD.count) for k in range(8)]
+            lines = [
+                _weigh(
+                    emitter,
+                    weights[:4],
+                    [
+                        emitter.load(corner, builder.add(line, emitter.word(k * TAP_BYTES)), QUAD)
+                        for k in range(4)
+                    ],
+                )
+                for line in (builder.mul(pitch, emitter.word(k)) for k in range(4))
+            ]
+            total = _weigh(emitter, weights[4:], lines)
             emitter.store(total, samples, builder.mul(x, emitter.word(TAP_BYTES)))
             return []
 
@@ -190,8 +198,8 @@ def linearise_row(
 
             u, v = emitter.load(row, place(FLOW_X)), emitter.load(row, place(FLOW_Y))
             before = emitter.load(emitter.pointer(previous, x_bytes))
-            residual = emitter.fma(-gy, v, emitter.fma(-gx, u, image)) - before
-            square = emitter.fma(gx, gx, gy * gy)
+            residual = image - gx * u - gy * v - before
+            square = gx * gx + gy * gy
             square = emitter.max(square, emitter.constant(SMALLEST_SQUARE))
             for array, lanes in (
                 (GRADIENT_X, gx),
@@ -220,5 +228,3 @@ def _planes(emitter: Emitter, pointer: Any) -> list[Lanes]:
             order = [4 * half + k for k in range(4)]
             planes.append(emitter.shuffle(low, high, order + [8 + k for k in order]))
     return planes[:3]
-
-
