@@ -9,6 +9,7 @@ Nothing listens beyond loopback: the dashboard's default is every interface of t
 
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import socket
@@ -211,7 +212,7 @@ def _local_cluster(spec: ClusterSpec) -> Any:
         host="127.0.0.1",
         dashboard_address=dashboard,
         env=environment,
-        silence_logs=40,
+        silence_logs=logging.CRITICAL,
     )
 
 
@@ -237,7 +238,7 @@ def _gpu_cluster(gpus: int, environment: dict[str, str], dashboard: str) -> Any:
         "cls": Scheduler,
         "options": {"host": "127.0.0.1", "dashboard_address": dashboard},
     }
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=40)
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
 
 
 def _free_port(wanted: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
 from pipeline.frames import Features
 from pipeline.monitor import Monitor
 from pipeline.windowing import Window
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from extractors._extractor import Extractor
 
 Image = NDArray[Any]
+
+
+class NotFinite(PipelineError):
+    """A network gave numbers that are none: no fact about the data, so the run stops."""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,11 @@ class Embedder:
         pending, self._pending = self._pending, []
         with self._monitor.meter("embed"):
             answers = self._extractor([window.images for _, window in pending])
+        if not np.isfinite(answers).all():
+            raise NotFinite(
+                f"{self._extractor.spec.name}: the network gave NaN or infinity; nothing of this "
+                "batch is stored; check the weights, or take --precision fp32"
+            )
         for (rows, window), answer in zip(pending, answers, strict=True):
             rows.add(answer, window, self._crops_kept)
         self._monitor.count("windows", len(pending))

@@ -64,11 +64,14 @@ class Progress:
         """Count frames and finished segments, and show them."""
         self.frames += event.frames
         if event.kind in ("done", "failed"):
-            self._finished += 1
-            self._failed += event.kind == "failed"
-            if self._bar is not None:
-                self._bar.update(1)
+            self._count(event.kind == "failed")
         self._show()
+
+    def _count(self, failed: bool) -> None:
+        self._finished += 1
+        self._failed += failed
+        if self._bar is not None:
+            self._bar.update(1)
 
     def receipt(self, receipt: Receipt) -> None:
         """Add up what was committed."""
@@ -85,6 +88,7 @@ class Progress:
     def failed(self, failed: Failed) -> None:
         """Add a failure that the driver recorded."""
         self.failures.append(failed)
+        self._count(failed=True)
 
     def say(self, text: str) -> None:
         """Write one line without breaking the moving one."""
@@ -106,7 +110,7 @@ class Progress:
     def _show(self) -> None:
         rate = self.frames / max(self.elapsed_seconds, 1e-9)
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._failed} failed, {rate:.0f} frames/s", refresh=False)
+            self._bar.set_postfix_str(f"{self._failed} failed, {rate:.3g} frames/s", refresh=False)
             return
         now = time.monotonic()
         if now - self._last_line < SECONDS_BETWEEN_LOG_LINES:
@@ -115,7 +119,7 @@ class Progress:
         left = self.elapsed_seconds / max(self._finished, 1) * (self._total - self._finished)
         self.say(
             f"{time.strftime('%H:%M:%S')} {self._finished}/{self._total} segments, "
-            f"{self._failed} failed, {rate:.0f} frames/s, about {duration(left)} left"
+            f"{self._failed} failed, {rate:.3g} frames/s, about {duration(left)} left"
         )
 
 

@@ -51,7 +51,9 @@ def cases(draw):
     pts = [Fraction(first + sum(gaps[:n]), 1000) for n in range(len(gaps))]
     start = draw(milliseconds)
     end = draw(st.one_of(st.none(), st.integers(start + 1, start + 3000)))
-    fps = draw(st.sampled_from([None, Fraction(1), Fraction(5), Fraction(25), Fraction(30000, 1001)]))
+    fps = draw(
+        st.sampled_from([None, Fraction(1), Fraction(5), Fraction(25), Fraction(30000, 1001)])
+    )
     resample = draw(st.sampled_from(["nearest", "hold"]))
     grid = Grid(start * MS, None if end is None else end * MS, fps, resample)
     return grid, pts, Fraction(draw(st.sampled_from([20, 40, 100])), 1000)
@@ -119,7 +121,12 @@ def test_doctests() -> None:
 
 @pytest.mark.parametrize(
     ("tail", "last"),
-    [("drop", None), ("repeat-last", (4, 5, 6, 6)), ("loop", (4, 5, 6, 4)), ("re-anchor", (3, 4, 5, 6))],
+    [
+        ("drop", None),
+        ("repeat-last", (4, 5, 6, 6)),
+        ("loop", (4, 5, 6, 4)),
+        ("re-anchor", (3, 4, 5, 6)),
+    ],
 )
 def test_tails(tail: str, last: tuple[int, ...] | None) -> None:
     found = windows(7, Sampling(fps=None, window=4, stride=4, tail=tail))
