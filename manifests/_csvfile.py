@@ -19,8 +19,8 @@ from manifests._textfile import HEAD_CHARACTERS, head, open_text, raw_lines, wri
 
 DELIMITERS = (",", "\t", ";")
 MEANINGS = {
-    "video": ("video", "youtube_id", "youtubeid", "yt_id", "ytid", "video_id", "videoid", "id",
-              "file", "filename", "file_name", "path", "video_path", "name"),
+    "video": ("video", "youtube_id", "youtubeid", "yt_id", "ytid", "video_id", "videoid",
+              "file", "filename", "file_name", "path", "video_path", "name", "id"),
     "start": ("start", "time_start", "start_time", "start_seconds", "t_start"),
     "end": ("end", "time_end", "end_time", "end_seconds", "t_end"),
     "label": ("label", "labels", "class", "class_name", "action", "category"),

@@ -118,12 +118,11 @@ def repetition(path: Path, earlier: Segment, later: Segment) -> Reject:
     """Return the report of a segment that stands in the list already."""
     said, says = ("|".join(segment.labels) for segment in (earlier, later))
     but = "" if said == says else f" with the label {said!r}, here {says!r}"
-    return Reject(
-        f"{path.name}:{later.line}",
-        f"the same segment as line {earlier.line}{but}",
-        "the first stays; delete one of the lines",
-        later.key,
-    )
+    if path.is_dir():  # several lists: a line alone does not say where
+        where, found = path.name, f"the segment {later.key} stands there more than once{but}"
+    else:
+        where, found = f"{path.name}:{later.line}", f"the same segment as line {earlier.line}{but}"
+    return Reject(where, found, "the first stays; delete one of the lines", later.key)
 
 
 def _nothing_usable(path: Path, rejects: tuple[Reject, ...]) -> ManifestError:

@@ -100,6 +100,7 @@ many = st.lists(
 ).map(lambda rows: [segment(k, label, f"g{group}") for k, (label, group) in enumerate(rows)])
 
 
+@settings(deadline=None)
 @given(listed=many, per_class=st.integers(1, 5), random=st.randoms())
 def test_the_draw_depends_on_nothing_but_keys_and_seed(listed, per_class, random):
     drawn = {s.key for s in manifests.balanced(listed, per_class, seed=7)}
@@ -111,6 +112,7 @@ def test_the_draw_depends_on_nothing_but_keys_and_seed(listed, per_class, random
     assert taken == {label: min(per_class, count) for label, count in counts.items()}
 
 
+@settings(deadline=None)
 @given(listed=many, seed=st.integers(0, 5))
 def test_no_group_crosses_a_split(listed, seed):
     divided = manifests.split(listed, {"train": 0.7, "test": 0.3}, seed)
@@ -122,7 +124,7 @@ def test_no_group_crosses_a_split(listed, seed):
     assert divided == manifests.split(listed, {"train": 0.7, "test": 0.3}, seed)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     sizes=st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40), min_size=1),
     share=st.integers(1, 9),

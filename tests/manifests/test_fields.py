@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests._convert import seconds_text
@@ -47,6 +47,7 @@ def test_times_out_of_range():
             milliseconds(text, "time_end")
 
 
+@settings(deadline=None)
 @given(st.integers(0, LATEST_SECONDS * 1000))
 def test_times_are_exact_to_the_millisecond(ms):
     assert milliseconds(seconds_text(ms), "t") == ms
@@ -90,11 +91,13 @@ def test_wrong_ids(text):
         youtube_id(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_guarded_cells_come_back(cell):
     assert unguard(guard(cell)) == cell
 
 
+@settings(deadline=None)
 @given(st.sampled_from("=+-@\t\r"), st.text())
 def test_no_written_cell_is_a_formula(first, rest):
     written = guard(first + rest)

@@ -63,6 +63,12 @@ def test_columns_of_other_lists_are_understood(tmp_path):
     assert segment == Segment(video="set1/0_1_4.avi", labels=("punch",), group="seq01", line=2)
 
 
+def test_a_number_of_rows_is_no_video(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("id,path,label\n7,a/b.mp4,swim\n")
+    assert manifests.load(path).segments[0].video == "a/b.mp4"
+
+
 def test_no_column_of_videos(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("start,end\n1,2\n")

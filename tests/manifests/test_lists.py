@@ -153,6 +153,15 @@ class TestUcf101:
         with pytest.raises(ManifestError, match=r"1 and 2; wanted: 3; say one: --dataset ucf101:1"):
             manifests.load(folder, "ucf101:3")
 
+    def test_a_video_on_both_sides_is_refused(self, tmp_path):
+        folder = self.folder(tmp_path, 1)
+        put(folder / "testlist01.txt", "YoYo/v_YoYo_g08_c02.avi\n")
+        (refused,) = manifests.load(folder).rejects
+        assert refused.where == tmp_path.name
+        assert refused.found == (
+            "the segment v_YoYo_g08_c02_000000_end stands there more than once"
+        )
+
     def test_refused(self, tmp_path):
         put(tmp_path / "classInd.txt", "1 YoYo\n2 Archery\n")
         path = put(
