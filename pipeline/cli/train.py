@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
+    from pipeline.heads._compare import Order as Comparing
     from pipeline.heads._run import Order, Report
 
 SHARED = (
@@ -131,12 +133,7 @@ def _order(head: str, flags: dict[str, Any]) -> Order:
     from pipeline.heads._run import Order
     from pipeline.heads._train import Plan
 
-    settings = {}
-    for text in flags["settings"]:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set is {text!r}, expected KEY=VALUE such as pool=mean+std")
-        settings[key] = value
+    settings = _pairs(flags["settings"])
     names = ("epochs", "patience", "batch", "learning_rate", "weight_decay", "seed", "device")
     plan = Plan(**{name: flags[name] for name in names})
     return Order(head, settings, plan, flags["folds"], flags["validation"], flags["balanced"])
@@ -188,4 +185,82 @@ class _Bar:
         self._bar.update(1)
 
 
-COMMANDS = (train,)
+@click.command(short_help="Compare heads and features: the table of the field.")
+@_shared
+@click.option(
+    "--videos", "-v", "videos", multiple=True, metavar="SOURCE",
+    help="Where the videos are, as for extract: adds the frame size to the trivial baseline.",
+)  # fmt: skip
+@click.option(
+    "--folds", default="auto", show_default=True, metavar="RULE",
+    help="As in train: manifest, group (leave one group out), a number K, or auto.",
+)  # fmt: skip
+@click.option("--inner", type=click.IntRange(2), default=3, show_default=True,
+              help="Folds of the training groups that choose hyper-parameters.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True,
+              help="Trainings of every fold, seeds 0, 1, ...")  # fmt: skip
+@click.option("--heads", default="average,lstm,late-fusion", show_default=True,
+              help="Which heads, with commas between.")  # fmt: skip
+@click.option(
+    "--lstm", "lstm", multiple=True, metavar="KEY=VALUE,...",
+    help="Settings of an LSTM candidate, e.g. hidden=128,project=64; several times: nested "
+    "cross-validation chooses.  [default: the paper's 512 units]",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True,
+              help="Most epochs of an LSTM.")  # fmt: skip
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), default=None,
+              help="Also write the table here.")  # fmt: skip
+@click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), default=None,
+              help="Also write a page here.")  # fmt: skip
+def compare(out: Path, **flags: Any) -> None:
+    r"""Train every suitable head on every recipe with the same splits, and print the table.
+
+    Hyper-parameters are chosen inside the training groups of every fold (nested
+    cross-validation), intervals come from a bootstrap over groups, differences are paired. Chance
+    and a baseline that knows frame size and length only are always printed, so a leak shows.
+
+    \b
+      pipeline compare --features features --folds group --html table.html
+    """
+    import torch
+
+    from pipeline.heads import _compare, _table
+
+    if flags["threads"]:
+        torch.set_num_threads(flags["threads"])
+    found = _compare.compare(
+        _comparison(out, flags), lambda row: click.echo(f"... {row}", err=True)
+    )
+    click.echo(_table.as_text(found))
+    if flags["csv_file"]:
+        _table.write_csv(flags["csv_file"], found)
+    if flags["html_file"]:
+        _table.write_html(flags["html_file"], found)
+
+
+def _comparison(out: Path, flags: dict[str, Any]) -> Comparing:
+    from pipeline.heads._compare import Order as Comparing
+    from pipeline.heads._field import Effort
+    from pipeline.heads._train import Plan
+
+    heads = tuple(filter(None, flags["heads"].split(",")))
+    lstm = tuple(_pairs(text.split(",")) for text in flags["lstm"]) or ({},)
+    plan = Plan(epochs=flags["epochs"], device=flags["device"])
+    return Comparing(
+        _wanted(out, flags), flags["videos"], Effort(plan, lstm, heads), flags["folds"],
+        flags["inner"], tuple(range(flags["seeds"])),
+    )  # fmt: skip
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    """Read ``KEY=VALUE`` texts."""
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"a setting is {text!r}, expected KEY=VALUE such as pool=mean+std")
+        settings[key] = value
+    return settings
+
+
+COMMANDS = (train, compare)

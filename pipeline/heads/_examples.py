@@ -113,6 +113,17 @@ class Examples:
         )
         return Batch(rows, mask, self.targets[list(chosen)])
 
+    def keep(self, chosen: Sequence[int]) -> Examples:
+        """Return some of the segments, in the order given."""
+        return replace(
+            self,
+            keys=tuple(self.keys[k] for k in chosen),
+            groups=tuple(self.groups[k] for k in chosen),
+            splits=tuple(self.splits[k] for k in chosen),
+            targets=self.targets[list(chosen)],
+            rows=tuple(tuple(stream[k] for k in chosen) for stream in self.rows),
+        )
+
     def stream(self, number: int) -> Examples:
         """Return the same segments with one stream only."""
         return replace(self, streams=(self.streams[number],), rows=(self.rows[number],))
