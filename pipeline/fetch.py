@@ -142,22 +142,27 @@ def make_plan(
     here = LocalSource(job.into)
     plan = FetchPlan()
     for segment in segments:
-        try:
-            located = here.locate(segment)
-            if located.trimmed or not job.trim or segment.end_ms is None:
-                plan.done.add(segment.key)
-                continue
-        except VideoMissing:
-            pass
-        except Ambiguous:
-            plan.done.add(segment.key)  # it is here, even twice; extract says how to choose
-            continue
         failure = known.get(segment.key)
-        if failure is None or failure.will_be_retried or retry_failed:
+        if _is_here(here, segment, job.trim, failure):
+            plan.done.add(segment.key)
+        elif failure is None or failure.will_be_retried or retry_failed:
             plan.todo.append(segment)
         else:
             plan.given_up.append(segment)
     return plan
+
+
+def _is_here(here: LocalSource, segment: Segment, trim: bool, failure: Known | None) -> bool:
+    """Whether the folder has what was asked for; a full video may lack a segment of its own."""
+    try:
+        located = here.locate(segment)
+    except VideoMissing:
+        return False
+    except Ambiguous:
+        return True  # it is here, even twice; extract says how to choose
+    if located.trimmed:
+        return True
+    return failure is None and not (trim and segment.end_ms is not None)
 
 
 def fetch(

@@ -46,7 +46,7 @@ manifest), coverage.json counts by split and class, committed.txt is the exact l
 @click.option("--dataset", help="Which list it is, when name and content do not tell.")
 @click.option(
     "--videos", "-v", "videos", multiple=True, required=True, metavar="SOURCE",
-    help="Where the videos come from, asked in the order given; see below.",
+    help="Where the videos come from, asked in the order given; see above.",
 )  # fmt: skip
 @click.option(
     "--into", "-o", required=True, type=click.Path(path_type=Path, file_okay=False),

@@ -213,13 +213,11 @@ class _Part:
             for chunk in reply.chunks():
                 with writing(self.path):
                     self._file.write(chunk)
+                    self._file.flush()  # what has come outlives the process
         except MAY_PASS:
             if not self.validator:
                 self.forget()
             raise
-        finally:
-            with writing(self.path):
-                self._file.flush()
 
     def finished(self) -> Path:
         """Return the file under a name that no other try takes."""
