@@ -31,6 +31,7 @@ from pipeline.pixels import UPRIGHT, Orientation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.error import FFmpegError
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -85,22 +86,24 @@ def _regular_size(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise VideoMissing(f"{path.name} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise VideoMissing(f"{path.name} cannot be read ({reason})") from error
     if not stat.S_ISREG(status.st_mode):
         raise NotVideo(f"{path.name} is no regular file, expected a local video file")
     return status.st_size
 
 
 def _unopened(path: Path, error: Exception) -> NotVideo | Truncated:
+    reason = getattr(error, "strerror", None) or type(error).__name__
     with path.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
     if head[4:8] == b"ftyp":
         return Truncated(
-            f"an MP4 of {path.stat().st_size} bytes whose index cannot be read ({error}); "
+            f"an MP4 of {path.stat().st_size} bytes whose index cannot be read ({reason}); "
             "fetch the file again"
         )
     found = "an empty file" if not head else f"a file that begins {head!r}"
-    return NotVideo(f"{found} ({error}), expected one of the formats {', '.join(VIDEO_FORMATS)}")
+    return NotVideo(f"{found} ({reason}), expected a video: {', '.join(VIDEO_FORMATS[:6])}, ...")
 
 
 def chosen_stream(container: InputContainer) -> VideoStream:
@@ -242,7 +245,7 @@ def _index_complete(container: InputContainer, stream: VideoStream) -> bool:
 def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
     import av
 
-    refused: Exception | None = None
+    refused: FFmpegError | None = None
     try:
         for number, packet in enumerate(container.demux(stream)):
             try:
@@ -257,14 +260,14 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
     raise no_frame(refused)
 
 
-def no_frame(refused: Exception | None) -> DecodeError | TooShort | Timeout:
+def no_frame(refused: FFmpegError | None) -> DecodeError | TooShort | Timeout:
     """Return what it means that a file gave no frame at all."""
     import av
 
     if isinstance(refused, av.error.ExitError):
         return Timeout(f"reading took longer than {PROBE_SECONDS:g} s")
     if refused is not None:
-        return DecodeError(f"no frame could be decoded ({refused}), expected at least one")
+        return DecodeError(f"no frame could be decoded ({refused.strerror}), expected some")
     return TooShort("the video stream holds no frame, expected at least one")
 
 

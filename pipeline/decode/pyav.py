@@ -157,12 +157,14 @@ class _Pass:
         import av
 
         begun = False
-        refused: Exception | None = None
+        refused: av.error.FFmpegError | None = None
+        damage: DecodeError | None = None
         try:
             for packet, wanted in packets:
                 self._check_patience()
                 if begun and packet.is_corrupt:
-                    raise DecodeError(f"the packet at byte {packet.pos} is incomplete")
+                    damage = DecodeError(f"the packet at byte {packet.pos} is incomplete")
+                    break
                 try:
                     frames = self._frames_of(packet, wanted)
                 except av.error.FFmpegError as error:
@@ -174,13 +176,24 @@ class _Pass:
                     begun = True
                     yield frame
         except av.error.ExitError as error:
-            raise Timeout(f"reading stalled: {error}") from error
+            raise Timeout(f"reading stalled: {error.strerror}") from error
         except av.error.FFmpegError as error:
             refused = error
-            if begun:
-                raise DecodeError(f"the decoder stopped: {error}") from error
+            damage = DecodeError(f"the decoder stopped: {error.strerror}")
         if not begun:
             raise no_frame(refused)
+        if damage is not None:
+            yield from self._held_back()
+            raise damage from refused
+
+    def _held_back(self) -> list[VideoFrame]:
+        """Return whole frames that the decoder was still putting in order when it met damage."""
+        import av
+
+        try:
+            return self._stream.codec_context.decode(None)
+        except av.error.FFmpegError:
+            return []
 
     def _frames_of(self, packet: VideoPacket, wanted: bool) -> list[VideoFrame]:
         context = self._stream.codec_context

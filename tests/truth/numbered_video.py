@@ -77,7 +77,8 @@ def write(path: Path, video: NumberedVideo) -> None:
     """Encode a numbered video; the container is that of the path's suffix."""
     turns = video.turned_degrees // 90
     height, width = video.size if turns % 2 == 0 else video.size[::-1]
-    with av.open(str(path), "w") as container:
+    index_first = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", container_options=index_first) as container:
         stream = container.add_stream(video.codec, rate=1 / _interval(video))
         stream.height, stream.width = height, width
         stream.pix_fmt = video.pixel_format
