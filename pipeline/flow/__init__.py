@@ -1,12 +1,15 @@
 """Dense optical flow by dual TV-L1, as two-stream networks were trained on.
 
-Flow is computed on grey frames *after* resizing, from frame ``t`` to frame ``t + 1``: N frames give
-N - 1 flows (Carreira & Zisserman 2017, arXiv:1705.07750). Three backends share OpenCV's parameters
-and defaults: ``native`` (the fast one), ``opencv`` (the reference) and ``torch`` (batched, for GPUs).
+Flow is computed on grey frames *after* resizing, from frame ``t`` to frame ``t + 1``: N frames
+give N - 1 flows (Carreira & Zisserman 2017, arXiv:1705.07750). Three backends share OpenCV's
+parameters and defaults: ``native`` (the fast one), ``opencv`` (the reference) and ``torch``
+(batched, for GPUs).
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, get_args
@@ -15,7 +18,7 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.flow import backends
-from pipeline.flow.backends import Field, FlowBackend, Gray, names
+from pipeline.flow.backends import BatchedBackend, Field, FlowBackend, Gray, names
 from pipeline.flow.parameters import DEFAULTS, PRESETS, Parameters
 from pipeline.flow.quantisation import (
     BOUND_PX,
@@ -32,6 +35,7 @@ __all__ = [
     "DEFAULTS",
     "PRESETS",
     "RULES",
+    "BatchedBackend",
     "Depth",
     "FlowBackend",
     "FlowStream",
@@ -69,34 +73,46 @@ def tvl1(
 
 
 class FlowStream(Iterator[Field]):
-    """Flows of consecutive frames, lazily: frame N - 1 and frame N are held, no more.
+    """Flows of consecutive frames, lazily; as many frames are held as the backend takes at once.
 
     Attributes
     ----------
     pairs : int
         Flows given so far.
     repeated : int
-        How many of them are zero because a frame equals the one before.
+        Pairs read so far whose frames are equal; their flow is zero and is not computed.
     """
 
     def __init__(self, frames: Iterable[Gray], backend: FlowBackend) -> None:
-        self._frames = iter(frames)
+        self._pairs = itertools.pairwise(frames)
         self._backend = backend
-        self._previous: Gray | None = None
+        self._ready: deque[Field] = deque()
         self.pairs = 0
         self.repeated = 0
 
     def __next__(self) -> Field:
         """Return the next ``(H, W, 2)`` float32."""
-        if self._previous is None:
-            self._previous = next(self._frames)
-        following = next(self._frames)
-        previous, self._previous = self._previous, following
+        if not self._ready:
+            self._ready.extend(self._compute())
         self.pairs += 1
-        if previous is following or np.array_equal(previous, following):
-            self.repeated += 1
-            return np.zeros((*following.shape, 2), np.float32)
-        return self._backend(previous, following)
+        return self._ready.popleft()
+
+    def _compute(self) -> list[Field]:
+        size = self._backend.batch_pairs if isinstance(self._backend, BatchedBackend) else 1
+        taken = list(itertools.islice(self._pairs, size))
+        if not taken:
+            raise StopIteration
+        flows = [np.zeros((*following.shape, 2), np.float32) for _, following in taken]
+        moving = [k for k, (a, b) in enumerate(taken) if a is not b and not np.array_equal(a, b)]
+        self.repeated += len(taken) - len(moving)
+        if isinstance(self._backend, BatchedBackend) and moving:
+            batch = self._backend.batch(*(np.stack([taken[k][j] for k in moving]) for j in (0, 1)))
+            for k, flow in zip(moving, batch, strict=True):
+                flows[k] = flow
+        else:
+            for k in moving:
+                flows[k] = self._backend(*taken[k])
+        return flows
 
 
 def stream(frames: Iterable[Gray], backend: FlowBackend) -> FlowStream:

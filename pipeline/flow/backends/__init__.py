@@ -11,7 +11,7 @@ import difflib
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,17 @@ class FlowBackend(Protocol):
 
     def __call__(self, previous: Gray, following: Gray, /) -> Field:
         """Return ``(H, W, 2)`` float32: dx, dy in pixels from `previous` to `following`."""
+        ...
+
+
+@runtime_checkable
+class BatchedBackend(FlowBackend, Protocol):
+    """A backend that does better with several pairs of one size at once."""
+
+    batch_pairs: int
+
+    def batch(self, previous: Gray, following: Gray) -> Field:
+        """Return ``(N, H, W, 2)`` float32 of two ``(N, H, W)`` uint8 arrays."""
         ...
 
 

@@ -47,9 +47,9 @@ class NativeBackend:
         check_pair(previous, following)
         given = self.parameters
         settings = solver.Settings(
-            step=np.float32(given.tau),
-            bound=np.float32(given.lambda_ * given.theta),
-            ratio=np.float32(given.theta / given.tau),
+            step=given.tau,
+            bound=given.lambda_ * given.theta,
+            ratio=given.theta / given.tau,
             epsilon=given.epsilon,
             scale_step=given.scale_step,
             warps=given.warps,
@@ -58,7 +58,7 @@ class NativeBackend:
             median=given.median_px > 1,
         )
         flow = np.empty((*previous.shape, 2), np.float32)
-        work = solver.workspace(pyramid_shapes(*previous.shape, given))
+        work = solver.workspace(pyramid_shapes(previous.shape[0], previous.shape[1], given))
         frames = np.ascontiguousarray(previous), np.ascontiguousarray(following)
         iterations, overshoots = solver.solve(*frames, flow, settings, work)
         return flow, iterations, overshoots

@@ -1,9 +1,9 @@
 """The reference: OpenCV's own DualTVL1, one object per thread and frame size.
 
 An object keeps its work arrays, is not thread-safe, and lowers its own number of scales for good
-when it meets a small frame, so that later flows of larger frames would change; hence one object per
-thread and size. OpenCV 5 samples the cubic warp at exact positions, 4.x rounds them to 1/32 px: they
-differ by about 0.03 px, so the major version is part of the numerics name.
+when it meets a small frame, so that later flows of larger frames would change; hence one object
+per thread and size. OpenCV 5 samples the cubic warp at exact positions, 4.x rounds them to 1/32
+px: they differ by about 0.03 px, so the major version is part of the numerics name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The 5x5 median of the flow, as min/max networks over whole rows: exact, and bit-equal to OpenCV's.
+"""The 5x5 median of the flow, as min/max networks over whole rows: exact.
 
-Each row's five neighbours along x are sorted once and serve five windows. Two sorted rows are merged
-to ten, once for two output pairs. For the output rows y and y + 1 the twenty values of rows
+Each row's five neighbours along x are sorted once and serve five windows. Two sorted rows are
+merged to ten, once for two output pairs. For the output rows y and y + 1 the twenty values of rows
 y - 1 .. y + 2 are common; only their ranks 8 to 13 can be a median of 25, and with the five sorted
 values ``e`` of the remaining row the median is rank 6 of eleven: ``min over i + j = 6 of
 max(c_i, e_j)``. About 63 min or max a pixel; sorting a window by itself takes 198. (The idea of
@@ -67,7 +67,7 @@ class _Bands:
         return self.emitter.pointer(address, self.x, skip)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def sort_row(typing: Any, blocks: Any, source: Any, target: Any) -> Any:
     """Write five sorted neighbours ``x - 2 .. x + 2`` of every pixel of a row."""
 
@@ -91,7 +91,7 @@ def sort_row(typing: Any, blocks: Any, source: Any, target: Any) -> Any:
     return types.void(*[types.uintp] * 3), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def merge_rows(typing: Any, blocks: Any, first: Any, second: Any, target: Any) -> Any:
     """Merge two sorted rows to one of ten sorted values a pixel."""
 
@@ -112,7 +112,7 @@ def merge_rows(typing: Any, blocks: Any, first: Any, second: Any, target: Any) -
     return types.void(*[types.uintp] * 4), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def pick_rows(typing: Any, blocks: Any, upper: Any, lower: Any, extras: Any, targets: Any) -> Any:
     """Write the medians of two output rows.
 

@@ -1,7 +1,7 @@
 """Pyramid levels, upsampling of the flow, and the interleaved taps: plain loops, a few per cent.
 
-Interpolation is ``a + (b - a) * t`` with the fused multiply-add, along x and then along y: bit-equal
-to OpenCV 5's ``resize`` of float32.
+Interpolation is ``a + (b - a) * t`` with the fused multiply-add, along x and then along y:
+bit-equal to OpenCV 5's ``resize`` of float32.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ level and kept over its warps, the median before each outer round, and the stop 
 iteration on the sum of squared changes. What differs from OpenCV is rounding alone, and through it
 now and then the iteration at which the stop test fires.
 
-Iterations run in blocks as a wavefront: row y at iteration k, then row y - 1 at k + 1, and so on, so
-that rows come from the second-level cache and not from the third. A block is run only where the
+Iterations run in blocks as a wavefront: row y at iteration k, then row y - 1 at k + 1, and so on,
+so that rows come from the second-level cache and not from the third. A block is run only where the
 decay of the error says that the test will not fire inside it; if it does all the same, up to
 `BLOCK` - 1 iterations more than OpenCV's are made, which brings the flow nearer to convergence by
 less than the tolerance that the test allows.
@@ -22,7 +22,6 @@ import numpy as np
 from pipeline.flow.kernels.compiled import cached_kernel, kernel
 from pipeline.flow.kernels.layout import (
     ARRAYS,
-    DUAL_XX,
     DUAL_XY,
     DUAL_YY,
     FLOW_X,
@@ -161,7 +160,7 @@ def solve(previous: Any, following: Any, flow: Any, settings: Any, work: Any) ->
             work.following[at:], (level.height, level.width), level.blocks * LANES, work.taps
         )
         work.step[:] = np.float32(0)
-        work.step[: level.width] = settings.step
+        work.step[: level.width] = np.float32(settings.step)
         made, missed = _relax(level, at, settings, work)
         iterations += made
         overshoots += missed
@@ -306,8 +305,8 @@ def _wavefront(level: Any, block: Any, settings: Any, work: Any, errors: Any) ->
                 level.stride * FLOAT_BYTES,
                 level.blocks,
                 zeros if y == height else step,
-                settings.bound,
-                settings.ratio,
+                np.float32(settings.bound),
+                np.float32(settings.ratio),
             )
             row = _row(level, y)
             for array in (FLOW_X, FLOW_Y):
@@ -346,7 +345,7 @@ def _warp(level: Any, at: Any, work: Any) -> None:
     stride, blocks = level.stride * FLOAT_BYTES, level.blocks
     for y in range(level.height):
         row = _row_address(level, y)
-        corner = (np.float32(y), np.float32(level.width + 2), np.float32(level.height + 2))
+        corner = (np.float32(y), np.float32(level.width + 1), np.float32(level.height + 1))
         place_row(row, stride, blocks, scratch, pitch, corner)
         gather_row(blocks, scratch, taps, pitch)
         linearise_row(row, stride, blocks, scratch, images + y * blocks * LANES * FLOAT_BYTES)

@@ -114,7 +114,7 @@ class _Row:
             self.store(total * scale, self.above, array, shift)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def sweep_row(
     typing: Any, current: Any, stride: Any, blocks: Any, step: Any, bound: Any, ratio: Any
 ) -> Any:

@@ -1,4 +1,4 @@
-"""A small notation for kernels: eight float32 at a time, written as expressions, emitted as LLVM IR.
+"""A small notation for kernels: expressions on eight float32 at a time, emitted as LLVM IR.
 
 An `Emitter` wraps the IR builder that ``numba.extending.intrinsic`` hands over; `Lanes` are values
 of eight floats with the usual operators. LLVM lowers them to AVX on x86-64 and to pairs of NEON
@@ -177,7 +177,7 @@ class Emitter:
         return Lanes(self, self.builder.call(function, [lanes.value for lanes in arguments]))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def fused_multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Return ``a * b + c`` of three float32, rounded once."""
 

@@ -1,9 +1,9 @@
 """Warping one row: the second frame and its gradient sampled where the flow points.
 
-Cubic interpolation with A = -0.75 at exact positions (as OpenCV 5; OpenCV 4 rounds them to 1/32 px),
-samples outside the frame are 0. Image, x and y gradient share positions and weights, so they lie
-interleaved, four floats a pixel, and one load brings all three. A zero border of
-`BORDER` pixels and a clamp of the position replace every test.
+Cubic interpolation with A = -0.75 at exact positions, bit-equal to OpenCV 5's ``remap`` (OpenCV 4
+rounds positions to 1/32 px); samples outside the frame are 0. Image, x and y gradient share
+positions and weights, so they lie interleaved, four floats a pixel, and one load brings all three.
+A zero border of `BORDER` pixels and a clamp of the position replace every test.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SCRATCH_ARRAYS = 13
 """Eight weights, an offset and four samples a pixel."""
 OFFSETS, SAMPLES = 8, 9
 FURTHEST_BEFORE = 3.0
-"""A position this far outside, or two pixels beyond the far side, meets only zeros."""
+"""A position this far outside, or one pixel beyond the far side, meets only zeros."""
 
 
 def _cubic_weights(emitter: Emitter, t: Lanes) -> list[Lanes]:
@@ -62,7 +62,7 @@ def _cubic_weights(emitter: Emitter, t: Lanes) -> list[Lanes]:
     return [first, second, one - first - second - last, last]
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def place_row(
     typing: Any, current: Any, stride: Any, blocks: Any, scratch: Any, pitch: Any, corner: Any
 ) -> Any:
@@ -130,7 +130,7 @@ def _weigh(emitter: Emitter, weights: Sequence[Lanes], values: Sequence[Lanes]) 
     return total
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def gather_row(typing: Any, blocks: Any, scratch: Any, taps: Any, pitch: Any) -> Any:
     """Sample image and gradients at the positions in the scratch, into the scratch."""
     signature = types.void(*[types.uintp] * 4)
@@ -171,7 +171,7 @@ def gather_row(typing: Any, blocks: Any, scratch: Any, taps: Any, pitch: Any) ->
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def linearise_row(
     typing: Any, current: Any, stride: Any, blocks: Any, scratch: Any, previous: Any
 ) -> Any:
