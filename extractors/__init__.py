@@ -14,7 +14,9 @@ A module whose name has no leading underscore is one family of networks. It decl
     puts a checkpoint's tensors into it, whatever layout they come in; without it the keys must
     be the network's own;
 ``mean_cube(spec, weights_dir) -> Path | None`` with ``read_mean_cube(path)``, optional
-    names a mean volume that is subtracted before the crop instead of the means per channel.
+    names a mean volume that is subtracted before the crop instead of the means per channel;
+``sharing(net, spec, compile)``, optional
+    returns how overlapping windows are run together, or None.
 
 Adding a backbone is adding one such file: there is no list to edit.
 """

@@ -24,6 +24,7 @@ from extractors._spec import Spec
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Network = Callable[[Tensor], Tensor]
+SharedRun = Callable[[Tensor, Window, int], Tensor]
 
 
 class Extractor:
@@ -49,6 +50,7 @@ class Extractor:
         self._dtype = place.dtype
         self._net = net
         self._mean_cube = loaded.mean_cube
+        self._shared = loaded.shared
 
     def __call__(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Return the rows of some windows.
@@ -93,13 +95,26 @@ class Extractor:
             _preprocess.to_tensors(window, self.spec, self.device, self._mean_cube)
             for window in windows
         ]
-        outputs = iter(self._run([crop for crops in inputs for crop in crops]))
+        if self._shared is not None:
+            outputs = iter(self._run_shared(windows, inputs))
+        else:
+            outputs = iter(self._run([crop for crops in inputs for crop in crops]))
         rows = []
         for crops in inputs:
             found = torch.stack([next(outputs) for _ in crops])  # crops x steps x D
             kept = found.flatten(0, 1) if self.spec.geometry.keep_crops else found.mean(0)
             rows.append(kept)
         return rows
+
+    def _run_shared(self, windows: Sequence[Window], inputs: list[list[Tensor]]) -> list[Tensor]:
+        """Return (steps, D) float32 of each crop of each window, which share what they can."""
+        assert self._shared is not None
+        found = []
+        for window, crops in zip(windows, inputs, strict=True):
+            for number, x in enumerate(crops):
+                y = self._shared(x[None].to(self._dtype), window, number)[0].float()
+                found.append(y.unsqueeze(0) if y.ndim == 1 else y)
+        return found
 
     def _run(self, inputs: list[Tensor]) -> list[Tensor]:
         """Return (steps, D) float32 of each network input, equal shapes sharing batches."""
@@ -146,7 +161,7 @@ class Place:
         self.compile = compile
 
     def settle(self, net: nn.Module) -> Network:
-        """Return `net` folded, in its memory format, on the device, perhaps compiled."""
+        """Fold `net`, put it in its memory format on the device, and perhaps compile it."""
         net.eval()
         fold_batch_norms(net)
         net = net.to(self.device, self.dtype)
@@ -187,23 +202,26 @@ def network_with_weights(module: ModuleType, spec: Spec, weights_dir: Path | Non
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What comes with a network's weights: their digest, class names, and a mean cube."""
+    """What comes with a network's weights: digest, class names, mean cube, and a shared run."""
 
     digest: str
     class_names: tuple[str, ...] | None = None
     mean_cube: Tensor | None = None
+    shared: SharedRun | None = None
 
 
 def assemble(module: ModuleType, spec: Spec, weights_dir: Path | None, place: Place) -> Extractor:
     """Return the extractor of one family's `spec`; the work behind `extractors.build`."""
     cube = mean_cube_file(module, spec, weights_dir)
+    net = network_with_weights(module, spec, weights_dir)
+    settled = place.settle(net)
     loaded = Loaded(
         digest=digest(module, spec, weights_dir),
         class_names=_classes.names(spec, weights_dir),
         mean_cube=None if cube is None else module.read_mean_cube(cube),
+        shared=module.sharing(net, spec, place.compile) if hasattr(module, "sharing") else None,
     )
-    net = network_with_weights(module, spec, weights_dir)
-    return Extractor(spec, place.settle(net), place, loaded)
+    return Extractor(spec, settled, place, loaded)
 
 
 def digest(module: ModuleType, spec: Spec, weights_dir: Path | None) -> str:

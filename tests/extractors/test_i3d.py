@@ -220,9 +220,11 @@ def donor(spec):
     return {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-@pytest.mark.parametrize("name", ["i3d-rgb", "i3d-flow"])
-@pytest.mark.parametrize("layout", [as_piergiaj, as_hassony2, as_tensorflow])
-def test_layouts_come_back_tensor_for_tensor(layout, name):
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("i3d-rgb", as_piergiaj), ("i3d-flow", as_hassony2), ("i3d-rgb", as_tensorflow)],
+)
+def test_layouts_come_back_tensor_for_tensor(name, layout):
     spec = spec_of(name)
     own = donor(spec)
     net = _extractor.untrained(i3d, spec)

@@ -1,7 +1,7 @@
 """Remake ``extractors.json``: rows of seeded random weights on seeded windows.
 
-Run from the checkout, ``python -m tests.golden.regenerate_extractors``, after a change that is meant
-to move numbers, and say in the commit why they moved. Stored are the first values, mean and
+Run from the checkout, ``python -m tests.golden.regenerate_extractors``, after a change that is
+meant to move numbers, and say in the commit why they moved. Stored are the first values, mean and
 standard deviation of one row; networks and windows are small in space so that this stays quick.
 """
 

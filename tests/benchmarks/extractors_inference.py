@@ -1,0 +1,122 @@
+"""What each inference measure buys on this machine, as ratios against plain eager.
+
+Run from the checkout: ``python -m tests.benchmarks.extractors_inference [CASE ...] [--threads 2]
+[--repeats 3] [--no-compile]``. Plain eager is the network as it was trained (batch normalisation
+apart, default memory layout), one window at a time: the operations of the public ports. Variants
+are interleaved within each repeat and medians are compared; the largest difference of the rows to
+plain eager is shown beside each, relative to the largest value.
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+import extractors
+from extractors import _extractor, _layers, _preprocess
+
+CASES = {
+    "efficientnet-lite0": {"batch": "8"},
+    "efficientnet-lite0-inflated": {"batch": "1"},
+    "c3d": {"weights": "random", "batch": "1"},
+    "i3d-rgb": {"weights": "random", "batch": "1"},
+    "i3d-rgb 64/16": {"weights": "random", "batch": "1", "preset": "64/8", "stride": "16"},
+    "i3d-rgb 64/8": {"weights": "random", "batch": "1", "preset": "64/8"},
+}
+BOUND = 1e-4
+
+
+def video(spec, frames):
+    generator = np.random.default_rng(0)
+    height, width = spec.geometry.resized(256, 340)
+    shape = (frames, height, width, 3)
+    return list(generator.integers(0, 256, shape, dtype=np.uint8))
+
+
+class Plain:
+    """The trained network, not folded, in its default layout."""
+
+    def __init__(self, spec, measure=lambda net: net):
+        module = extractors._resolve(spec.name)[0]
+        self.net = measure(_extractor.network_with_weights(module, spec, None))
+        self.spec = spec
+
+    def __call__(self, windows):
+        cpu = torch.device("cpu")
+        with torch.inference_mode():
+            x = torch.stack([_preprocess.to_tensors(w, self.spec, cpu)[0] for w in windows])
+            rows = self.net(x).numpy()
+        return rows.reshape(len(windows), -1, self.spec.dim)
+
+
+def folded(net):
+    _layers.fold_batch_norms(net)
+    return net
+
+
+def variants(spec, with_compile):
+    made = {
+        "plain eager": Plain(spec),
+        "folded": Plain(spec, folded),
+        "ours": extractors.build(spec),
+    }
+    if with_compile:
+        made["ours, --compile"] = extractors.build(spec, compile=True)
+    return made
+
+
+def calls(spec, repeats):
+    """Return the windows of each call, as a video of `repeats` strides gives them."""
+    length, stride, batch = spec.sampling.window, spec.sampling.stride, spec.batch_windows
+    frames = video(spec, length + stride * ((repeats + 1) * batch - 1))
+    starts = range(0, len(frames) - length + 1, stride)
+    windows = [frames[start : start + length] for start in starts]
+    return [windows[k : k + batch] for k in range(0, len(windows), batch)]
+
+
+def measure(case, repeats, with_compile):
+    settings = CASES[case]
+    spec = extractors.spec(case.partition(" ")[0]).with_settings(settings)
+    runs = variants(spec, with_compile)
+    work = calls(spec, repeats)
+    rows = {name: run(work[0]) for name, run in runs.items()}  # warm-up, and the first window
+    seconds = {name: [] for name in runs}
+    for windows in work[1:]:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            rows[name] = run(windows)
+            seconds[name].append(time.perf_counter() - start)
+    report(case, spec, seconds, rows)
+
+
+def report(case, spec, seconds, rows):
+    plain = seconds["plain eager"]
+    expected = rows["plain eager"]
+    print(f"{case}: {spec.batch_windows} window(s) of {spec.sampling.window} frames a call")
+    for name, taken in seconds.items():
+        ratio = statistics.median(p / t for p, t in zip(plain, taken, strict=True))
+        error = np.abs(rows[name] - expected).max() / np.abs(expected).max()
+        verdict = "" if error < BOUND else "  BEYOND 1e-4"
+        print(
+            f"  {name:<16}{1000 * statistics.median(taken):9.0f} ms   x{ratio:5.2f}"
+            f"   differs by {error:.1e}{verdict}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-compile", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    for case in given.cases:
+        measure(case, given.repeats, not given.no_compile)
+
+
+if __name__ == "__main__":
+    main()
