@@ -9,7 +9,8 @@ published these weights in a form that can be read here: a user's own or ``rando
 
 A spatial window may be longer than one frame; the first is seen. In ``uniform:25`` it has to be
 L + 1 frames long, so that both streams have equally many places to start and start together: the
-presets ``paper`` (L = 10) and ``tsn`` (L = 5) do that, with 10 crops.
+presets ``paper`` (L = 10) and ``tsn`` (L = 5) do that with 10 crops, ``carreira`` (L = 10) at 25
+frames a second with the centre.
 
 The names ending in a torchvision model are analogues: that model with its ImageNet weights on the
 RGB frame, and, for the temporal stream, TSN's cross-modality initialisation (the first filters
@@ -213,6 +214,7 @@ def _presets(modality: Modality) -> dict[str, dict[str, str]]:
     return {
         "paper": {"window": str(FLOW_FRAMES + more), **test},
         "tsn": {"window": str(TSN_FLOW_FRAMES + more), **test},
+        "carreira": {"window": str(FLOW_FRAMES + more), "mode": "uniform:25", "fps": "25"},
     }
 
 

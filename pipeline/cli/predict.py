@@ -58,6 +58,8 @@ def predict(video: Path, **flags: Any) -> None:
     from pipeline.predict import best_classes, fused, video_rows, with_logits
 
     specs = [with_logits(s) for s in chosen_specs(flags["extractors_wanted"], flags["settings"])]
+    if any(spec.weights_choice == "random" for spec in specs):
+        click.echo("weights are random: these classes mean nothing", err=True)
     settings = Settings(
         decoder=flags["decoder"],
         flow_backend=flags["flow_backend"],

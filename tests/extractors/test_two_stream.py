@@ -113,17 +113,20 @@ def test_parameters_are_counted_from_the_layer_list():
     assert sum(p.numel() for p in temporal.parameters()) == convolutions + dense + 17 * 96 * 49
 
 
-@pytest.mark.parametrize("preset", ["paper", "tsn"])
+@pytest.mark.parametrize(
+    ("preset", "length", "crops"), [("paper", 10, 10), ("tsn", 5, 10), ("carreira", 10, 1)]
+)
 @pytest.mark.parametrize("samples", [30, 250, 301])
-def test_streams_of_a_preset_start_together(preset, samples):
+def test_streams_of_a_preset_start_together(preset, length, crops, samples):
     settings = {"preset": preset}
     rgb, flow = (extractors.spec(f"two-stream-{m}").with_settings(settings) for m in STREAMS)
-    assert (rgb.geometry.crops, flow.geometry.crops) == (10, 10)
+    assert (rgb.geometry.crops, flow.geometry.crops) == (crops, crops)
+    assert rgb.sampling.fps == flow.sampling.fps
     spatial = windows(samples, rgb.sampling)
     temporal = windows(samples - 1, flow.sampling)
     assert len(spatial) == 25
     assert [w[0] for w in spatial] == [w[0] for w in temporal]
-    assert {len(w) for w in temporal} == {10 if preset == "paper" else 5}
+    assert {len(w) for w in temporal} == {length}
 
 
 def test_dense_rows_start_together():

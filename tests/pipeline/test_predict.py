@@ -134,7 +134,8 @@ def test_a_file_that_is_no_video_is_refused(tmp_path):
 def run(*arguments):
     result = CliRunner().invoke(predict, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return result.output
+    assert ("weights are random" in result.stderr) == any("random" in str(a) for a in arguments)
+    return result.stdout
 
 
 def test_the_command_prints_json_for_programs(video):
