@@ -1,7 +1,9 @@
 """torchvision's models: the same numbers as torchvision with its own presets, from our door."""
 
+import os
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -353,3 +355,29 @@ def test_every_model_of_torchvision_resolves_and_every_dimension_is_true():
                 assert spec.layers["logits"] == len(weights.meta["categories"])
                 assert len(spec.weights[0].sha256) >= 8
                 assert spec.geometry.crop_px <= min(spec.geometry.resized(500, 500))
+
+
+ANALOGUES = {
+    "alexnet": [f"karpathy-{fusion}-alexnet" for fusion in ("single", "early", "late", "slow")],
+    "googlenet": ["two-stream-rgb-googlenet"],
+    "resnet18": ["two-stream-rgb-resnet18"],
+    "resnet50": ["two-stream-rgb-resnet50"],
+}
+
+
+@pytest.mark.real_weights
+@pytest.mark.parametrize("model", ["alexnet", "googlenet", "resnet18", "resnet50", "densenet121"])
+def test_published_weights_see_a_cat_and_analogues_see_it_too(model):
+    """``TORCHVISION_WEIGHTS`` names a folder of torchvision's own files."""
+    skimage = pytest.importorskip("skimage")
+    folder = os.environ.get("TORCHVISION_WEIGHTS")
+    spec = zoo.resolve(f"torchvision:{model}@IMAGENET1K_V1").with_settings({"layer": "logits"})
+    if not folder or not (Path(folder) / spec.weights[0].file).is_file():
+        pytest.skip(f"set TORCHVISION_WEIGHTS to a folder that holds {spec.weights[0].file}")
+    cat = torch.from_numpy(skimage.data.chelsea()).permute(2, 0, 1).unsqueeze(0)
+    frame = resized(cat, spec)[0]
+    for name in (spec.name, *ANALOGUES.get(model, ())):
+        spec = extractors.spec(name).with_settings({"layer": "logits", "batch": "1"})
+        extractor = extractors.build(spec, weights_dir=Path(folder))
+        logits = extractor([[frame] * spec.sampling.window])[0, 0]
+        assert extractor.class_names[int(logits.argmax())] in ("tabby", "tiger cat", "Egyptian cat")
