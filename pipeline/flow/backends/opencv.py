@@ -12,13 +12,9 @@ import threading
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.flow._opencv import MISSING, opencv
 from pipeline.flow.backends import Field, Gray, check_pair, require_cpu
 from pipeline.flow.parameters import Parameters
-
-MISSING_LIBRARY = (
-    "OpenCV's TV-L1 cannot be loaded ({reason}); it needs opencv-contrib-python with the system's "
-    "libgl1 and libglib2.0-0, or its twin opencv-contrib-python-headless, which needs neither"
-)
 
 
 def numerics() -> str:
@@ -69,10 +65,7 @@ class OpenCVBackend:
 
 
 def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise UsageError(MISSING_LIBRARY.format(reason=error)) from error
+    cv2 = opencv()
     if not hasattr(cv2, "optflow"):
-        raise UsageError(MISSING_LIBRARY.format(reason="this OpenCV has no contrib modules"))
+        raise UsageError(MISSING.format(reason="this one has no contrib modules"))
     return cv2
