@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-DRAWS = 10_000
+MOST_DRAWS, LEAST_DRAWS = 10_000, 1_000
+COUNTS_DRAWN = 10_000_000  # draws times groups: with many groups fewer draws do, in a few seconds
+COUNTS_AT_ONCE = 2_000_000  # bounds the memory
 LEVEL = 0.95
 
 
@@ -107,14 +109,6 @@ def summary(probabilities: Floats, targets: NDArray[np.generic]) -> dict[str, fl
     }
 
 
-def _draws(groups: Sequence[str], seed: int) -> tuple[Floats, NDArray[np.int64]]:
-    """How often each group is drawn, (DRAWS, G), and the group number of each segment."""
-    known, number = np.unique(np.asarray(groups), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    share = np.full(len(known), 1 / len(known))
-    return rng.multinomial(len(known), share, size=DRAWS).astype(np.float64), number
-
-
 def bootstrap(values: Floats, groups: Sequence[str], seed: int = 0) -> Interval:
     """Return the mean of a value per segment with its interval over drawn groups.
 
@@ -125,10 +119,17 @@ def bootstrap(values: Floats, groups: Sequence[str], seed: int = 0) -> Interval:
     groups : sequence of str
         Drawn as wholes; pass the keys to draw segments.
     """
-    times, number = _draws(groups, seed)
+    known, number = np.unique(np.asarray(groups), return_inverse=True)
     total = np.bincount(number, weights=values)
     size = np.bincount(number)
-    means = (times @ total) / (times @ size)
+    rng = np.random.default_rng(seed)
+    share = np.full(len(known), 1 / len(known))
+    draws = max(LEAST_DRAWS, min(MOST_DRAWS, COUNTS_DRAWN // len(known)))
+    means = np.empty(draws)
+    at_once = max(1, COUNTS_AT_ONCE // len(known))
+    for first in range(0, draws, at_once):
+        times = rng.multinomial(len(known), share, size=min(at_once, draws - first))
+        means[first : first + len(times)] = (times @ total) / (times @ size)
     edge = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [edge, 100 - edge])
     return Interval(float(values.mean()), float(low), float(high))

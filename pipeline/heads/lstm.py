@@ -5,8 +5,8 @@ at every step; training with cross-entropy on the outputs of all steps, predicti
 step alone. ``predict=average`` averages the probabilities of all steps instead, as LRCN does
 (Donahue et al. 2015, arXiv:1411.4389). Dropout stands before and after the LSTM.
 
-``project`` puts a fixed projection onto the leading principal axes of the training rows before
-the network: fewer weights where there are few segments. It is 0 (none) unless asked for.
+``project`` puts a fixed projection onto the leading principal axes of the normalised training rows
+before the LSTM: fewer weights where there are few segments. It is 0 (none) unless asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from pipeline.errors import UsageError
 from pipeline.heads._head import Batch, Head, Task, masked_mean, moments, parse_settings
 
 
+CHOICES = {"predict": ("last", "average", "pooled"), "learn": ("steps", "prediction")}
+LEAST_PROBABILITY = 1e-6
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What ``--set`` can change.
@@ -32,15 +36,19 @@ class Settings:
         Units of the LSTM.
     dropout : float
         Share of inputs and of outputs dropped in training.
-    predict : {"last", "average"}
-        The last step's output, or the mean over all steps.
+    predict : {"last", "average", "pooled"}
+        The last step's probabilities, the mean probabilities of all steps, or those of the mean
+        score of all steps.
+    learn : {"steps", "prediction"}
+        Cross-entropy on the outputs of all steps, or on the prediction alone.
     project : int
         Principal axes kept of the rows; 0 keeps the rows as they are.
     """
 
     hidden: int = 512
     dropout: float = 0.5
-    predict: Literal["last", "average"] = "last"
+    predict: Literal["last", "average", "pooled"] = "last"
+    learn: Literal["steps", "prediction"] = "steps"
     project: int = 0
 
 
@@ -55,7 +63,6 @@ class Lstm(Head):
     settings : Settings
     """
 
-    centre: Tensor
     axes: Tensor
 
     def __init__(self, task: Task, dims: Sequence[int], settings: Settings) -> None:
@@ -63,61 +70,74 @@ class Lstm(Head):
         self.settings = settings
         width = settings.project or sum(dims)
         if settings.project:
-            self.register_buffer("centre", torch.zeros(sum(dims)))
             self.register_buffer("axes", torch.zeros(sum(dims), width))
-        self.normalise = nn.BatchNorm1d(width)
+        self.normalise = nn.BatchNorm1d(sum(dims))
         self.dropout = nn.Dropout(settings.dropout)
         self.lstm = nn.LSTM(width, settings.hidden, batch_first=True)
         self.linear = nn.Linear(settings.hidden, len(task.classes))
 
     def settle(self, batches: Iterable[Batch]) -> None:
         """Start the normalisation at the moments of the training rows; find the axes."""
-        joined = [b._replace(rows=(torch.cat(b.rows, -1),)) for b in batches]
-        if self.settings.project:
-            rows = torch.cat([b.rows[0][b.mask] for b in joined])
-            self._find_axes(rows)
-            joined = [b._replace(rows=(self._projected(b.rows[0]),)) for b in joined]
+        joined = [batch._replace(rows=(torch.cat(batch.rows, -1),)) for batch in batches]
         mean, deviation = moments(joined)
         for name, value in (("running_mean", mean), ("running_var", deviation.square())):
             getattr(self.normalise, name).copy_(value)
-
-    def _find_axes(self, rows: Tensor) -> None:
-        self.centre.copy_(rows.mean(0))
-        centred = (rows - self.centre).double()
-        _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
-        leading = axes.flip(1)[:, : self.settings.project]
-        sign = torch.where(leading.sum(0) < 0, -1.0, 1.0)  # an axis has no direction: choose one
-        self.axes.copy_(leading * sign)
-
-    def _projected(self, rows: Tensor) -> Tensor:
-        return (rows - self.centre) @ self.axes if self.settings.project else rows
+        if self.settings.project:
+            rows = torch.cat([batch.rows[0][batch.mask] for batch in joined])
+            self.axes.copy_(_leading_axes((rows - mean) / deviation, self.settings.project))
 
     def steps(self, batch: Batch) -> Tensor:
         """Return the scores of every step, (B, T, C); those of padding mean nothing."""
-        rows = self._projected(torch.cat(batch.rows, -1))  # B x T x D
-        x = rows.new_zeros(rows.shape)
-        x[batch.mask] = self.normalise(rows[batch.mask])
+        rows = torch.cat(batch.rows, -1)  # B x T x D
+        normal = self.normalise(rows[batch.mask])
+        if self.settings.project:
+            normal = normal @ self.axes
+        x = rows.new_zeros(*rows.shape[:2], normal.shape[-1])
+        x[batch.mask] = normal
         outputs, _ = self.lstm(self.dropout(x))  # B x T x hidden
         scores: Tensor = self.linear(self.dropout(outputs))
         return scores
 
+    def prediction(self, batch: Batch) -> Tensor:
+        """Return log-probabilities (log-odds for several labels) of the segments, (B, C)."""
+        steps = self.steps(batch)
+        if self.settings.predict == "last":
+            return steps[torch.arange(len(steps)), batch.mask.sum(1) - 1]
+        if self.settings.predict == "pooled":
+            return masked_mean(steps, batch.mask)
+        mean = masked_mean(self.task.probabilities(steps), batch.mask)
+        return mean.logit(LEAST_PROBABILITY) if self.task.multi_label else mean.log()
+
     def forward(self, batch: Batch) -> Tensor:
-        """Return probabilities (B, C) from the last step, or their mean over the steps."""
-        probabilities = self.task.probabilities(self.steps(batch))
-        if self.settings.predict == "average":
-            return masked_mean(probabilities, batch.mask)
-        return probabilities[torch.arange(len(probabilities)), batch.mask.sum(1) - 1]
+        """Return probabilities (B, C)."""
+        return self.task.probabilities(self.prediction(batch))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy at all steps: mean over the steps, then over the segments."""
+        """Cross-entropy of all steps (mean over steps, then segments), or of the prediction."""
+        if self.settings.learn == "prediction":
+            return self.task.losses(self.prediction(batch), batch.targets).mean()
         scores = self.steps(batch)
         targets = batch.targets.unsqueeze(1).expand(*batch.mask.shape, *batch.targets.shape[1:])
         return masked_mean(self.task.losses(scores, targets).unsqueeze(-1), batch.mask).mean()
 
 
+def _leading_axes(rows: Tensor, count: int) -> Tensor:
+    """Return principal axes (D, count), scaled so that the mean variance along them is 1.
+
+    Not whitened: along minor axes there is little but noise, which must stay small.
+    """
+    _, values, axes = torch.linalg.svd(rows, full_matrices=False)
+    leading = axes[:count].T
+    sign = torch.where(leading.sum(0) < 0, -1.0, 1.0)  # an axis has no direction: choose one
+    variance = values[:count].square().mean() / len(rows)
+    found = torch.zeros(rows.shape[1], count)
+    found[:, : leading.shape[1]] = leading * sign / variance.sqrt()
+    return found
+
+
 def build(task: Task, dims: Sequence[int], settings: Mapping[str, str]) -> Lstm:
     """Return an untrained LSTM head; see `Settings` for what can be set."""
-    chosen = parse_settings(Settings(), settings, {"predict": ("last", "average")})
+    chosen = parse_settings(Settings(), settings, CHOICES)
     if chosen.hidden < 1 or not 0 <= chosen.project <= sum(dims) or not 0 <= chosen.dropout < 1:
         raise UsageError(
             f"hidden is {chosen.hidden}, project {chosen.project}, dropout {chosen.dropout}; "

@@ -1,0 +1,163 @@
+"""``pipeline train`` and ``pipeline compare`` on a small store."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli.train import compare, train
+from pipeline.errors import UsageError
+from pipeline.frames import Features
+from pipeline.heads import checkpoint
+from pipeline.heads._load import Wanted, load
+from pipeline.provenance import Recipe
+from pipeline.store import FeatureStore, RecipeShards, SegmentRow
+
+RGB, FLOW = "efficientnet-lite0", "efficientnet-lite0-flow"
+
+
+def table_of(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def rows_of(path):
+    names, *rows = table_of(path)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def run(command, *args):
+    return CliRunner().invoke(command, [str(a) for a in args], catch_exceptions=False)
+
+
+def test_train_tests_on_whole_groups_and_writes_everything(feature_store, tmp_path):
+    folder = tmp_path / "head"
+    result = run(train, "-f", feature_store, "-e", FLOW, "--head", "average", "-c", folder)
+    assert result.exit_code == 0
+    assert "30 segments, 120 rows" in result.output
+    note = json.loads((folder / "head.json").read_text())
+    assert note["figures"]["segments"] == 30
+    assert note["figures"]["top1"] > 0.9
+    assert note["recipes"][0]["extractor"] == FLOW
+    assert note["training"]["folds"] == [f"fold {k}" for k in range(1, 6)]
+    rows = rows_of(folder / "predictions.csv")
+    assert len(rows) == 30
+    fold_of = {}
+    for row in rows:
+        group = int(row["key"][1:3]) // 6
+        assert fold_of.setdefault(group, row["fold"]) == row["fold"]
+    right = sum(row["label"] == row["predicted"] for row in rows) / 30
+    assert right == pytest.approx(note["figures"]["top1"])
+    counts = table_of(folder / "confusion.csv")
+    assert sum(int(cell) for row in counts[1:] for cell in row[1:]) == 30
+    assert not (folder / "working").exists()
+
+
+def test_the_trained_head_predicts_a_stored_segment(feature_store, tmp_path):
+    folder = tmp_path / "head"
+    run(train, "-f", feature_store, "-e", RGB, "-e", FLOW, "--head", "late-fusion", "-c", folder,
+        "--set", "weights=1:3", "--folds", "group")  # fmt: skip
+    trained = checkpoint.load(folder)
+    store = FeatureStore(feature_store)
+    streams = [store[recipe["folder"]]["v04_000000_end"] for recipe in trained.recipes]
+    assert trained.classes[trained.probabilities(streams).argmax()] == "pull"
+
+
+def test_an_interrupted_training_goes_on_to_the_same_head(feature_store, tmp_path, monkeypatch):
+    flags = ("-f", feature_store, "-e", FLOW, "--head", "lstm", "--set", "hidden=4", "--folds", 2,
+             "--epochs", 4)  # fmt: skip
+    run(train, *flags, "-c", tmp_path / "whole")
+    from pipeline.heads import _run
+
+    real, calls = _run.fit, []
+
+    def fit_once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(_run, "fit", fit_once)
+    with pytest.raises(click.Abort):
+        run_raising(train, *flags, "-c", tmp_path / "cut")
+    monkeypatch.setattr(_run, "fit", real)
+    assert (tmp_path / "cut" / "working").exists()
+    with pytest.raises(UsageError, match="an interrupted training of something else"):
+        run(train, *flags, "-c", tmp_path / "cut", "--seed", 5)
+    run(train, *flags, "-c", tmp_path / "cut")
+    one, other = ((tmp_path / n / "head.safetensors").read_bytes() for n in ("whole", "cut"))
+    assert one == other
+
+
+def run_raising(command, *args):
+    command.main([str(a) for a in args], standalone_mode=False)
+
+
+def test_a_finished_head_is_not_replaced_unasked(feature_store, tmp_path):
+    flags = ("-f", feature_store, "-e", FLOW, "--head", "average", "-c", tmp_path / "head")
+    run(train, *flags)
+    with pytest.raises(UsageError, match="--again"):
+        run(train, *flags)
+    assert run(train, *flags, "--again").exit_code == 0
+
+
+def test_compare_prints_chance_trivial_and_every_row(feature_store, tmp_path):
+    page, table = tmp_path / "table.html", tmp_path / "table.csv"
+    result = run(
+        compare, "-f", feature_store, "--inner", 2, "--epochs", 2, "--lstm", "hidden=4",
+        "--html", page, "--csv", table, "--folds", 2,
+    )  # fmt: skip
+    lines = {line.split("  ")[0]: line for line in result.output.splitlines()}
+    assert "0.333" in lines["chance"]
+    assert "length" in lines["trivial baseline"]
+    for row in ("single frame", "ConvNet+LSTM", "two-stream, both"):
+        assert row in lines
+    assert "never saw flow in training" in result.output
+    assert "published on other data" in result.output
+    assert "within noise of the best" in result.output
+    rows = rows_of(table)
+    by_row = {(r["row"], r["head"]): r for r in rows}
+    flow = float(by_row["two-stream, flow", "mean"]["top-1"])
+    assert flow > float(by_row["two-stream, RGB", "mean"]["top-1"])
+    assert len(rows) == 14
+    assert page.read_text().count("<tr") == 15
+
+
+def test_several_seeds_show_their_spread(feature_store):
+    result = run(compare, "-f", feature_store, "-e", FLOW, "--heads", "lstm", "--lstm", "hidden=4",
+                 "--epochs", 2, "--inner", 2, "--seeds", 2, "--folds", 2)  # fmt: skip
+    assert "(seeds ±" in result.output
+
+
+def test_recipes_of_different_segments_are_an_error_until_common_is_given(feature_store):
+    recipe = Recipe("other", {"spec": {}})
+    features = Features(np.zeros((1, 3), np.float32), np.array([[0.0, 0.2]]))
+    row = SegmentRow(key="v00_000000_end", video="v00", start_seconds=0.0,
+                     end_seconds=float("nan"), label="fold", features=features)  # fmt: skip
+    RecipeShards.create(feature_store, recipe).commit(0, [row], [], {})
+    wanted = Wanted(feature_store, (FLOW, "other"))
+    with pytest.raises(UsageError, match=r"other-\w+ lacks 29 segments .*v01_000000_end.*--common"):
+        load(wanted)
+    found, coverage = load(Wanted(feature_store, (FLOW, "other"), common=True))
+    assert found.keys == ("v00_000000_end",)
+    assert len(coverage.absent[FeatureStore(feature_store).folder("other")]) == 29
+
+
+def test_groups_come_from_any_column_and_else_from_the_video(feature_store, tmp_path):
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "video,label,group,room\n"
+        + "".join(f"v{k:02d},c{k % 2},,room{k // 10}\n" for k in range(30)),
+    )
+    by_video = load(Wanted(feature_store, (FLOW,), manifest))[0]
+    assert by_video.groups[:2] == ("v00", "v01")
+    assert by_video.task.classes == ("c0", "c1")
+    by_room = load(Wanted(feature_store, (FLOW,), manifest, "room"))[0]
+    assert set(by_room.groups) == {"room0", "room1", "room2"}
+    with pytest.raises(UsageError, match="no column 'house', found video, label, group, room"):
+        load(Wanted(feature_store, (FLOW,), manifest, "house"))
