@@ -1,19 +1,24 @@
 """torchvision's models: the same numbers as torchvision with its own presets, from our door."""
 
-import os
-from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import extractors
-from extractors import ExtractorError, WeightsError, _weights, zoo
+from extractors import ExtractorError, zoo
 from extractors._preprocess import to_tensors
 from extractors._torchvision import ParametersWithoutData, construct, final_layer
+from tests.extractors.torchvision_reference import (
+    entering_last_layer,
+    entry,
+    parent_of,
+    relative_error,
+    resized,
+    rows_of_file,
+    video,
+)
 
 CPU = torch.device("cpu")
 ACCURACY = 1e-4  # of the largest value: batch norms are folded, which moves the last bits
@@ -22,52 +27,6 @@ ACCURACY = 1e-4  # of the largest value: batch norms are folded, which moves the
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-def entry(model, name=""):
-    from torchvision.models import get_model_weights
-
-    weights = get_model_weights(model)
-    return weights[name] if name else weights.DEFAULT
-
-
-def parent_of(model, classes=None, seed=1, **settings):
-    """torchvision's own model, its normalisation layers given statistics that matter."""
-    from torchvision.models import get_model
-
-    if classes is not None:
-        settings["num_classes"] = classes
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = get_model(model, weights=None, **settings)
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-    return net.eval()
-
-
-def video(frames, height, width, seed=0):
-    """Smooth pictures: noise would not tell a wrong interpolation from a right one."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.uniform(0, 255, (frames, 3, height // 8, width // 8)))
-    fine = nn.functional.interpolate(coarse, (height, width), mode="bicubic")
-    return fine.clamp(0, 255).round().to(torch.uint8)  # T x 3 x H x W
-
-
-def resized(frames, spec):
-    """What the pipeline hands over: resized by the rule of the spec, not cropped."""
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as transforms
-
-    size = spec.geometry.resized(*frames.shape[2:])
-    rule = InterpolationMode(spec.geometry.interpolation)
-    small = transforms.resize(frames, size, rule, antialias=spec.geometry.antialias)
-    return list(small.permute(0, 2, 3, 1).contiguous().numpy())
-
-
-def relative_error(found, expected):
-    return np.abs(found - expected).max() / np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
@@ -95,24 +54,6 @@ def test_preprocessing_is_the_preset_of_the_weights(name, height, width):
     expected = preset(frames) if is_video else preset(frames[:1]).transpose(0, 1)
     found = to_tensors(resized(frames if is_video else frames[:1], spec), spec, CPU)[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def rows_of_file(spec, state, tmp_path, frames):
-    torch.save(state, tmp_path / "weights.pth")
-    spec = spec.with_settings({"weights": str(tmp_path / "weights.pth"), "batch": "1"})
-    return extractors.build(spec)([resized(frames, spec)])[0, 0]
-
-
-def entering_last_layer(net, x):
-    """What the reference model feeds to its classifier, caught on the way."""
-    caught = []
-    name, layer = [
-        (n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d)
-    ][-1]
-    assert name.split(".")[0] in ("fc", "classifier", "head", "heads")
-    layer.register_forward_pre_hook(lambda _m, inputs: caught.append(inputs[0]))
-    logits = net(x)
-    return caught[0], logits
 
 
 @pytest.mark.parametrize(
@@ -198,31 +139,6 @@ def test_larger_image_models_give_the_numbers_of_torchvision(model, tmp_path):
     assert relative_error(found, features[0].numpy()) < ACCURACY
 
 
-def test_densenet_loads_the_key_names_it_was_published_with(tmp_path):
-    parent = parent_of("densenet121", seed=3)
-    published = {}
-    for key, tensor in parent.state_dict().items():
-        if "denselayer" in key:
-            for part in ("norm1", "norm2", "conv1", "conv2"):
-                key = key.replace(f".{part}.", f".{part[:-1]}.{part[-1]}.")
-        published[key] = tensor
-    assert "features.denseblock1.denselayer1.norm.1.weight" in published
-    spec = zoo.resolve("torchvision:densenet121").with_settings({"layer": "logits"})
-    net = zoo.network(spec)
-    zoo.load(net, spec, published)
-    for key, tensor in net.net.state_dict().items():
-        assert torch.equal(tensor, parent.state_dict()[key]), key
-
-
-def test_auxiliary_classifiers_of_a_published_file_are_left_out():
-    parent = parent_of("googlenet", aux_logits=True, init_weights=False)
-    assert any(key.startswith("aux1.") for key in parent.state_dict())
-    spec = zoo.resolve("torchvision:googlenet").with_settings({"layer": "logits"})
-    net = zoo.network(spec)
-    zoo.load(net, spec, parent.state_dict())
-    assert torch.equal(net.net.fc.weight, parent.fc.weight)
-
-
 def test_googlenet_is_the_convnet_of_convnet_lstm():
     spec = extractors.spec("torchvision:googlenet")
     assert spec.sampling.fps == 5
@@ -249,63 +165,6 @@ def test_video_protocols_are_those_torchvision_measured_with(model):
     assert f"`clip_len={spec.sampling.window}`" in documented
     rate = documented.partition("`frame_rate=")[2].partition("`")[0]
     assert spec.sampling.fps == Fraction(rate)
-
-
-def test_weights_are_declared_with_what_torchvision_publishes():
-    weights = zoo.resolve("torchvision:regnet_y_16gf@IMAGENET1K_SWAG_LINEAR_V1").weights[0]
-    assert weights.file == "regnet_y_16gf_lc_swag-f3ec0043.pth"
-    assert weights.sha256 == "f3ec0043"
-    assert weights.url.endswith("/models/" + weights.file)
-    assert "SWAG" in weights.licence
-    assert (weights.trained_on, weights.classes) == ("ImageNet-1K", "imagenet1k")
-
-
-def test_missing_weights_are_never_downloaded_but_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
-    with pytest.raises(WeightsError) as caught:
-        extractors.build(zoo.resolve("torchvision:r3d_18"), weights_dir=tmp_path)
-    message = str(caught.value)
-    assert "r3d_18-b3b3357e.pth is not in" in message
-    assert "pipeline weights fetch torchvision:r3d_18" in message
-    assert "https://download.pytorch.org/models/r3d_18-b3b3357e.pth" in message
-
-
-def test_a_file_is_found_by_name_and_refused_by_its_bytes(tmp_path):
-    spec = zoo.resolve("torchvision:shufflenet_v2_x0_5")
-    file = tmp_path / spec.weights[0].file
-    torch.save(parent_of("shufflenet_v2_x0_5").state_dict(), file)
-    with pytest.raises(WeightsError, match="expected f707e7126e"):
-        extractors.build(spec, weights_dir=tmp_path)
-    known = replace(spec.weights[0], sha256=_weights.sha256(file)[:10])
-    spec = replace(spec, weights=(known,), layer="logits")
-    extractor = extractors.build(spec, weights_dir=tmp_path)
-    assert extractor.class_names[0] == "tench"
-    assert len(extractor.class_names) == spec.dim
-
-
-def test_a_model_fine_tuned_on_other_classes_is_taken(tmp_path):
-    parent = parent_of("squeezenet1_1", classes=7)
-    spec = zoo.resolve("torchvision:squeezenet1_1")
-    spec = spec.with_settings({"layer": "logits", "classes": "7"})
-    assert rows_of_file(spec, parent.state_dict(), tmp_path, video(1, 256, 256)).shape == (7,)
-
-
-def test_weights_of_another_model_are_refused_with_their_keys():
-    spec = zoo.resolve("torchvision:shufflenet_v2_x0_5")
-    other = parent_of("squeezenet1_1").state_dict()
-    with pytest.raises(WeightsError, match=r"missing: conv1\.0\.weight.*unexpected: classifier"):
-        zoo.load(zoo.network(spec), spec, other)
-
-
-def test_random_weights_depend_on_the_seed_alone():
-    frame = resized(video(1, 256, 256), zoo.resolve("torchvision:squeezenet1_1"))
-    rows = []
-    for seed in ("1", "1", "2"):
-        settings = {"weights": "random", "seed": seed, "batch": "1"}
-        spec = zoo.resolve("torchvision:squeezenet1_1").with_settings(settings)
-        rows.append(extractors.build(spec)([frame]))
-    assert np.array_equal(rows[0], rows[1])
-    assert not np.array_equal(rows[0], rows[2])
 
 
 @pytest.mark.parametrize(
@@ -355,29 +214,3 @@ def test_every_model_of_torchvision_resolves_and_every_dimension_is_true():
                 assert spec.layers["logits"] == len(weights.meta["categories"])
                 assert len(spec.weights[0].sha256) >= 8
                 assert spec.geometry.crop_px <= min(spec.geometry.resized(500, 500))
-
-
-ANALOGUES = {
-    "alexnet": [f"karpathy-{fusion}-alexnet" for fusion in ("single", "early", "late", "slow")],
-    "googlenet": ["two-stream-rgb-googlenet"],
-    "resnet18": ["two-stream-rgb-resnet18"],
-    "resnet50": ["two-stream-rgb-resnet50"],
-}
-
-
-@pytest.mark.real_weights
-@pytest.mark.parametrize("model", ["alexnet", "googlenet", "resnet18", "resnet50", "densenet121"])
-def test_published_weights_see_a_cat_and_analogues_see_it_too(model):
-    """``TORCHVISION_WEIGHTS`` names a folder of torchvision's own files."""
-    skimage = pytest.importorskip("skimage")
-    folder = os.environ.get("TORCHVISION_WEIGHTS")
-    spec = zoo.resolve(f"torchvision:{model}@IMAGENET1K_V1").with_settings({"layer": "logits"})
-    if not folder or not (Path(folder) / spec.weights[0].file).is_file():
-        pytest.skip(f"set TORCHVISION_WEIGHTS to a folder that holds {spec.weights[0].file}")
-    cat = torch.from_numpy(skimage.data.chelsea()).permute(2, 0, 1).unsqueeze(0)
-    frame = resized(cat, spec)[0]
-    for name in (spec.name, *ANALOGUES.get(model, ())):
-        spec = extractors.spec(name).with_settings({"layer": "logits", "batch": "1"})
-        extractor = extractors.build(spec, weights_dir=Path(folder))
-        logits = extractor([[frame] * spec.sampling.window])[0, 0]
-        assert extractor.class_names[int(logits.argmax())] in ("tabby", "tiger cat", "Egyptian cat")
