@@ -183,6 +183,8 @@ class FeatureDataset(Dataset[Sample]):
         Recipe folders.
     coverage : Coverage
         What is in it and what was left out.
+    reader : JoinedRows
+        Reads rows of segment numbers, without labels or tensors.
 
     Raises
     ------
@@ -213,12 +215,12 @@ class FeatureDataset(Dataset[Sample]):
         absent = {s.name: tuple(k for k in wanted.keys if k not in s) for s in sets}
         gone = set().union(*absent.values())
         labels = wanted.keep([n for n, key in enumerate(wanted.keys) if key not in gone])
-        self._joined = JoinedRows(sets, labels.keys)
-        filled = np.flatnonzero(self._joined.lengths)
-        empty = tuple(labels.keys[n] for n in np.flatnonzero(self._joined.lengths == 0))
+        self.reader = JoinedRows(sets, labels.keys)
+        filled = np.flatnonzero(self.reader.lengths)
+        empty = tuple(labels.keys[n] for n in np.flatnonzero(self.reader.lengths == 0))
         if empty:
             labels = labels.keep(filled.tolist())
-            self._joined = JoinedRows(sets, labels.keys)
+            self.reader = JoinedRows(sets, labels.keys)
         if not labels.keys:
             raise UsageError(
                 f"{out}: of {len(wanted.keys)} segments asked for, none has features of "
@@ -228,12 +230,12 @@ class FeatureDataset(Dataset[Sample]):
         self.multi_label = any(len(names) > 1 for names in labels.names)
         self.classes = tuple(classes) or labels.classes or labels.found()
         self.targets = targets_of(labels, self.classes, self.multi_label, labelled)
-        self.lengths, self.shards = self._joined.lengths, self._joined.shards
-        self.dims = self._joined.dims
+        self.lengths, self.shards = self.reader.lengths, self.reader.shards
+        self.dims = self.reader.dims
         self.coverage = Coverage(
             len(self.keys), int(self.lengths.sum()), absent, empty,
             len(sets[0]) - len(wanted.keys) + len(absent[sets[0].name]),
-            dict(zip(self.recipes, self._joined.unmatched, strict=True)),
+            dict(zip(self.recipes, self.reader.unmatched, strict=True)),
         )  # fmt: skip
         self._buffers = _Buffers()
         self._loaded = self._load() if in_memory else None
@@ -264,18 +266,18 @@ class FeatureDataset(Dataset[Sample]):
 
     def seconds(self, number: int) -> NDArray[np.float64]:
         """Return what each row of a segment covers, shape (T, 2), in source-video time."""
-        return self._joined.seconds(number)
+        return self.reader.seconds(number)
 
     def _read(self, number: int) -> tuple[Tensor, ...]:
-        arrays = (self._joined.read(recipe, number) for recipe in range(len(self.dims)))
+        arrays = (self.reader.read(recipe, number) for recipe in range(len(self.dims)))
         return tuple(torch.from_numpy(array).float() for array in arrays)
 
     def _batch(self, recipe: int, numbers: Sequence[int], longest: int) -> Tensor:
         shape = (len(numbers), longest, self.dims[recipe])
-        padded = self._buffers.take(shape, self._joined.dtype(recipe))
+        padded = self._buffers.take(shape, self.reader.dtype(recipe))
         for place, number in enumerate(numbers):
             length = self.lengths[number]
-            self._joined.read(recipe, number, padded[place, :length])
+            self.reader.read(recipe, number, padded[place, :length])
             padded[place, length:] = 0
         return torch.from_numpy(padded).float()
 

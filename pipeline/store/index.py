@@ -32,7 +32,7 @@ from pipeline.store.table import NpzMembers, Table, Texts, joined, keep, write_t
 
 SHARD_NAME = re.compile(r"(\d+)\.(\d+)\.h5")
 INDEX_NAME = "index.npz"
-SHARDS_PER_ROUND = 4096
+SHARDS_PER_ROUND = 1024
 RESCANS = 5
 
 _UNREADABLE = (KeyError, ValueError, TypeError, EOFError, RuntimeError, OverflowError, struct.error)

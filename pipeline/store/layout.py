@@ -190,10 +190,9 @@ def read_tables(path: Path) -> ShardTables:
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read_open(file, path, stat)
-    except FileNotFoundError:
-        raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        # h5py reports a broken file by any of these
+        # h5py reports a broken file by any of these, and so a file that goes while it is opened
+        os.stat(path)
         raise BadShard(str(path), f"cannot be read ({error})", "a whole HDF5 shard") from error
 
 

@@ -34,6 +34,7 @@ RECIPE = Recipe("net", {})
 POINTS = ["before_publish", "after_tmp_write", "after_fsync", "after_link"]
 BATCHES = 60
 SEGMENTS_PER_BATCH = 4
+ROUNDS = 8
 
 COMMIT = """
 import sys
@@ -165,7 +166,7 @@ def test_racing_attempts_of_which_some_are_killed_lose_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_many_rounds_of_races_kills_and_compactions(tmp_path):
-    for round_number in range(20):
+    for round_number in range(ROUNDS):
         out = tmp_path / str(round_number)
         Store.create(out, buckets=BATCHES)
         shards = RecipeShards.create(out, RECIPE)

@@ -149,6 +149,18 @@ def test_a_lost_or_edited_recipe_is_damage(filled):
     assert "not there" in damage(filled)[0]
 
 
+def test_a_shard_that_goes_while_it_is_opened_is_gone_and_not_damaged(filled, monkeypatch):
+    path = filled.shards / "00000.0000.h5"
+
+    def compacted_meanwhile(*args: object, **more: object) -> None:
+        path.unlink()
+        raise OSError("can't retrieve stat info for file")
+
+    monkeypatch.setattr(h5py, "File", compacted_meanwhile)
+    with pytest.raises(FileNotFoundError):
+        layout.read_tables(path)
+
+
 def link_out(file: h5py.File) -> None:
     file.move("features", "hidden")
     file["features"] = h5py.SoftLink("/hidden")
