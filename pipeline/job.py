@@ -5,21 +5,26 @@ All of it is small and picklable: paths, times and settings cross the network, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import extractors
 from extractors import Spec
 from manifests import Segment
 from pipeline import decode, flow, pixels
 from pipeline.provenance import Recipe
+from pipeline.sampling import Grid
 from pipeline.sources import Located, SourceOptions
+
+if TYPE_CHECKING:
+    from extractors._extractor import Extractor
 
 NUMERICS_VERSION = 1
 """Raised whenever the same settings would give other numbers than the release before."""
 
+GridOf = Callable[[Spec], Grid]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -63,6 +68,39 @@ class Settings:
     limits: decode.Limits = field(default_factory=decode.Limits)
     decode_stall_seconds: float = 60.0
 
+    def decode_options(self) -> decode.DecodeOptions:
+        """Return how videos are decoded."""
+        return decode.DecodeOptions(
+            decoder=self.decoder,
+            threads=self.threads,
+            limits=self.limits,
+            stall_seconds=self.decode_stall_seconds,
+        )
+
+    def build(self, spec: Spec) -> Extractor:
+        """Return a network in its place."""
+        return extractors.build(
+            spec,
+            weights_dir=self.weights,
+            device=self.device,
+            precision=self.precision,
+            compile=self.compile,
+        )
+
+    def open_flow(self, specs: Iterable[Spec]) -> flow.FlowBackend | None:
+        """Return the TV-L1 implementation, None when no extractor is on flow."""
+        if all(spec.modality != "flow" for spec in specs):
+            return None
+        parameters = flow.PRESETS[self.flow_preset]
+        return flow.open_backend(self.flow_backend, parameters, self.device)
+
+    def totals(self, path: Path, specs: Iterable[Spec], grid_of: GridOf) -> dict[Grid, int]:
+        """Count the samples of grids whose windows spread evenly over a whole segment."""
+        uniform = [spec for spec in specs if spec.sampling.mode == "uniform"]
+        grids = {grid_of(spec) for spec in uniform}
+        options = self.decode_options()
+        return {grid: decode.count_samples(path, grid, options=options) for grid in grids}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -90,6 +128,10 @@ class Job:
         Scratch folder, credentials by path, limits.
     run : str
         Id of the run, recorded in every shard.
+    flow_cache : Path or None
+        Where flow is kept.
+    flow_only : bool
+        Fill the flow cache and run no network.
     """
 
     out: Path
@@ -98,6 +140,8 @@ class Job:
     sources: tuple[str, ...] = ()
     source_options: SourceOptions = field(default_factory=SourceOptions)
     run: str = ""
+    flow_cache: Path | None = None
+    flow_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

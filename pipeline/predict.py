@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-import extractors
 from extractors import Spec
 from manifests import Segment
-from pipeline import decode, flow
+from pipeline import decode
 from pipeline.embedding import Embedder, Rows
 from pipeline.errors import UsageError
 from pipeline.frames import Features
@@ -29,9 +27,6 @@ from pipeline.job import Settings, Target, make_recipe
 from pipeline.monitor import Monitor
 from pipeline.streams import Image, Placement, SegmentStreams, StreamContext
 from pipeline.windowing import Window
-
-if TYPE_CHECKING:
-    from extractors._extractor import Extractor
 
 MICROSECONDS_PER_SECOND = 1e6
 LOGITS = "logits"
@@ -123,7 +118,7 @@ def video_rows(
     segment = Segment(video=video.name, start_ms=start_ms, end_ms=end_ms)
     info = decode.probe(video, limits=settings.limits, decoder=settings.decoder)
     monitor = Monitor("predict", lambda _event: None)
-    networks = [_network(spec, settings) for spec in specs]
+    networks = [settings.build(spec) for spec in specs]
     sinks = {
         target.recipe.digest: _Sink(target, Embedder(network, monitor), Rows())
         for target, network in zip(_targets(specs, settings), networks, strict=True)
@@ -132,7 +127,7 @@ def video_rows(
         settings,
         monitor,
         lambda target, window: sinks[target.recipe.digest].add(window),
-        _flow_backend(specs, settings),
+        settings.open_flow(specs),
     )
     placement = Placement.of(segment, info, trimmed=False)
     damage = _stream(video, list(sinks.values()), info, placement, context)
@@ -171,15 +166,11 @@ def _stream(
     context: StreamContext,
 ) -> str:
     """Decode once and fill all rows; return why decoding stopped early, if it did."""
-    options = _decoding(context.settings)
+    settings = context.settings
     targets = [sink.target for sink in sinks]
-    uniform = [t.spec for t in targets if t.spec.sampling.mode == "uniform"]
-    totals = {
-        grid: decode.count_samples(video, grid, options=options)
-        for grid in {placement.grid(spec) for spec in uniform}
-    }
+    totals = settings.totals(video, [target.spec for target in targets], placement.grid)
     streams = SegmentStreams(targets, info, placement, totals, context)
-    stream = decode.frames(video, streams.requests, info=info, options=options)
+    stream = decode.frames(video, streams.requests, info=info, options=settings.decode_options())
     for frame in stream:
         streams.push(frame)
     for failure in streams.finish().values():
@@ -187,32 +178,6 @@ def _stream(
     for sink in sinks:
         sink.embedder.flush()
     return "" if stream.damage is None else stream.damage.detail
-
-
-def _network(spec: Spec, settings: Settings) -> Extractor:
-    return extractors.build(
-        spec,
-        weights_dir=settings.weights,
-        device=settings.device,
-        precision=settings.precision,
-        compile=settings.compile,
-    )
-
-
-def _flow_backend(specs: Sequence[Spec], settings: Settings) -> flow.FlowBackend | None:
-    if all(spec.modality == "rgb" for spec in specs):
-        return None
-    parameters = flow.PRESETS[settings.flow_preset]
-    return flow.open_backend(settings.flow_backend, parameters, settings.device)
-
-
-def _decoding(settings: Settings) -> decode.DecodeOptions:
-    return decode.DecodeOptions(
-        decoder=settings.decoder,
-        threads=settings.threads,
-        limits=settings.limits,
-        stall_seconds=settings.decode_stall_seconds,
-    )
 
 
 def fused(streams: Sequence[Features]) -> Features:

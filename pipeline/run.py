@@ -21,9 +21,9 @@ from typing import Protocol
 from pipeline.errors import PipelineError, Poison
 from pipeline.job import Batch, Failed, Item, Job, Receipt
 from pipeline.monitor import Event
+from pipeline.outcome import described
 from pipeline.pool import Answer, Pool
 from pipeline.store import FailureRow, RecipeShards
-from pipeline.work import described
 
 STALL_SECONDS = 300.0
 """No frame, flow or network call came through for so long: the worker hangs."""

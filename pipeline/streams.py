@@ -29,6 +29,8 @@ MILLISECONDS_PER_SECOND = 1000
 
 Image = NDArray[Any]
 Deliver = Callable[[Target, Window[Image]], None]
+FlowMaker = Callable[[Sample[Image], Sample[Image]], Image]
+"""Takes two successive frames with their times; returns ``(H, W, 2)`` as networks see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class _Feed:
     """One stream of pictures, or of flow made from them, and the windows that hang on it."""
 
     view: View
+    flow: FlowMaker | None = None
     sinks: list[tuple[Target, WindowStream[Image]]] = field(default_factory=list)
     previous: Sample[Image] | None = None
     last_flow: Image | None = None
@@ -123,6 +126,8 @@ class SegmentStreams:
         view = View(height, width, mode, geometry.interpolation, geometry.antialias)
         feeds = self._feeds.setdefault(grid, {})
         feed = feeds.setdefault((spec.modality, view), _Feed(view))
+        if spec.modality == "flow" and feed.flow is None:
+            feed.flow = self._context.flow_maker(spec)
         interval = float(1 / (grid.fps or info.nominal_fps))
         total = totals.get(grid)
         if total is not None and spec.modality == "flow":
@@ -157,8 +162,9 @@ class SegmentStreams:
         previous, feed.previous = feed.previous, sample
         if previous is None:
             return
+        assert feed.flow is not None
         with self._context.monitor.meter("flow"):
-            moved = feed.last_flow = self._context.flow_between(previous.image, sample.image)
+            moved = feed.last_flow = feed.flow(previous, sample)
         self._context.monitor.count("flows")
         self._context.monitor.alive()
         self._push_sample(feed, Sample(previous.seconds, moved))
@@ -175,7 +181,6 @@ class SegmentStreams:
                 except TooShort as failure:
                     failures[target.recipe.digest] = failure
         return failures
-
 
     def _repeat_last_flow(self, feeds: Iterable[_Feed]) -> None:
         """Give stacks that are centred on frames a flow for the last frame, which has none.
@@ -200,23 +205,29 @@ def _sinks(feeds: Iterable[_Feed]) -> Iterable[tuple[Target, WindowStream[Image]
 
 @dataclass(slots=True)
 class StreamContext:
-    """What the streams of a batch share: flow, monitor, and where windows go."""
+    """What the streams of a segment share: flow, monitor, and where windows go."""
 
     settings: Settings
     monitor: Monitor
     deliver: Deliver
     flow_backend: flow.FlowBackend | None
 
-    def flow_between(self, previous: Image, following: Image) -> NDArray[np.float32]:
-        """Return the flow of one pair, ``(H, W, 2)`` px per frame, as networks see it.
+    def flow_maker(self, spec: Spec) -> FlowMaker:
+        """Return what gives the flow of successive pairs of one extractor's frames."""
 
-        A repeated frame is the same object and gives exactly zero. At depth ``uint8`` the flow
-        passes through its 8-bit form, so that cached and inline flow are the same numbers.
+        def compute(previous: Sample[Image], following: Sample[Image]) -> Image:
+            moved = self.raw_flow(previous.image, following.image)
+            return flow.as_stored(moved, self.settings.flow_depth)
+
+        return compute
+
+    def raw_flow(self, previous: Image, following: Image) -> NDArray[np.float32]:
+        """Return the flow of one pair, ``(H, W, 2)`` px per frame, before its depth.
+
+        A repeated frame is the same object and gives exactly zero.
         """
         if following is previous:
             self.monitor.count("zero_flows")
-            moved = np.zeros((*previous.shape, 2), np.float32)
-        else:
-            assert self.flow_backend is not None
-            moved = self.flow_backend(previous, following)
-        return flow.as_stored(moved, self.settings.flow_depth)
+            return np.zeros((*previous.shape, 2), np.float32)
+        assert self.flow_backend is not None
+        return self.flow_backend(previous, following)
