@@ -94,7 +94,7 @@ class Summary:
 
 
 def inspect(path: Path | str, dataset: str | None = None) -> Summary:
-    """Count what a list holds, in bounded memory: 50 bytes a row, at most, while it sorts.
+    """Count what a list holds, in little memory: some 30 bytes for each row.
 
     Parameters
     ----------
