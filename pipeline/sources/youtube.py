@@ -133,9 +133,8 @@ class YoutubeSource:
         import yt_dlp
 
         until = time.monotonic() + self._remote.options.deadline_seconds
-        secret = self._proxy
-        with yt_dlp.YoutubeDL(self._parameters(work, until)) as downloader:
-            try:
+        try:
+            with yt_dlp.YoutubeDL(self._parameters(work, until)) as downloader:
                 info = downloader.extract_info(page, download=False)
                 place = self._admitted(info, page)
                 try:
@@ -144,8 +143,9 @@ class YoutubeSource:
                 except BaseException:
                     release(place)
                     raise
-            except yt_dlp.utils.YoutubeDLError as error:
-                raise _failure(error, page, secret) from None  # its chain may hold the proxy
+        except yt_dlp.utils.YoutubeDLError as error:
+            failure = _failure(error, page, self._proxy)
+        raise failure  # out here, without the chain: it may hold the proxy, and sockets
 
     def _admitted(self, info: dict[str, Any], page: str) -> Path:
         if info.get("_type", "video") != "video" or info.get("is_live"):
