@@ -192,3 +192,12 @@ def test_listing_errors_does_not_import_torch():
 
     code = "import sys, extractors, extractors._spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_compiled_rows_are_the_same_to_a_ten_thousandth():
+    spec = tiny()
+    window = window_of(spec, 1)
+    plain = extractors.build(spec)([window])
+    compiled = extractors.build(spec, compile=True)([window])
+    assert np.abs(compiled - plain).max() / np.abs(plain).max() < 1e-4
