@@ -24,7 +24,7 @@ from pipeline.store.index import Index
 from pipeline.store.layout import BadShard, ShardTables
 from pipeline.store.rows import FailureRow, SegmentRow
 from pipeline.store.shards import MAX_COMMIT_TRIES, RecipeShards
-from pipeline.store.spans import Span, SpanReader
+from pipeline.store.spans import ShardGone, Span, SpanReader
 from pipeline.store.table import Table, Texts
 
 
@@ -73,20 +73,18 @@ def _compact_bucket(shards: RecipeShards, bucket: int) -> None:
         if len(live) < 2 and merged.items.length + merged.failures.length == stored:
             _remove([part for part in parts if part.path.name in replaced])
             return
-        names = tuple(part.path.name for part in parts)
         heading = layout.Heading(
             bucket=bucket,
             recipe_digest=shards.digest,
-            replaces=names,
+            replaces=tuple(part.path.name for part in parts),
             footer={"merged": _footers(live)},
         )
-        content = layout.encode(
-            heading, _segment_rows(shards.shards, merged), list(_failures(merged))
-        )
         try:
+            rows = _segment_rows(shards.shards, merged)
+            content = layout.encode(heading, rows, _failures(merged))
             publish.publish(content, shards.shards / indexing.shard_name(bucket, following))
-        except FileExistsError:
-            continue  # a worker has committed meanwhile: its part is merged too
+        except (FileExistsError, ShardGone):
+            continue  # a worker has committed meanwhile, or another compaction was faster
         faults.reach("before_remove")
         _remove(parts)
         return

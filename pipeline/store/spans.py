@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 from pipeline.store.index import Index
-from pipeline.store.layout import BadShard
 
 MAX_OPEN_FILES = 64
 SECONDS_ROW_BYTES = 16  # two float64
@@ -162,12 +161,12 @@ class SpanReader:
             os.close(self._files.popitem(last=False)[1])
         return descriptor
 
-    def _changed(self, shard: int, found: str) -> BadShard:
+    def _changed(self, shard: int, found: str) -> StoreError:
         wanted = self._shards[shard]
-        return BadShard(
-            str(self._folder / wanted.name),
-            found,
-            f"{wanted.size} bytes, modified {wanted.mtime_ns}, as when the store was opened",
+        return StoreError(
+            f"{self._folder / wanted.name}: {found}; expected {wanted.size} bytes, modified "
+            f"{wanted.mtime_ns}, as when the store was opened; open it again, and run "
+            "`pipeline verify OUT` if nobody wrote to it"
         )
 
 

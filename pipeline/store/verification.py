@@ -139,14 +139,19 @@ def _check_bucket(
         report.shards += 1
         try:
             tables = layout.read_tables(path)
+            findings = [*_check_heading(store, bucket, tables, digest), *_check_rows(tables)]
         except BadShard as error:
             yield Finding(error.path, error.found, error.expected, error.remedy)
+            continue
+        except FileNotFoundError:
+            yield Finding(str(path), "gone while it was read", "a shard",
+                          "wait until `pipeline compact` has ended, and verify again",
+                          damage=False)  # fmt: skip
             continue
         whole.append(tables)
         report.size += tables.size
         report.rows += tables.rows
-        yield from _check_heading(store, bucket, tables, digest)
-        yield from _check_rows(tables)
+        yield from findings
     replaced = {name for tables in whole for name in tables.replaces}
     for tables in whole:
         if tables.path.name in replaced:

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from pipeline.errors import DamagedShard
-from pipeline.store import FailureRow, FeatureStore, RecipeShards, compact, publish, verify
+from pipeline.store import (
+    FailureRow,
+    FeatureStore,
+    RecipeShards,
+    compact,
+    compaction,
+    layout,
+    publish,
+    verify,
+)
 
 
 @pytest.fixture
@@ -89,6 +99,34 @@ def test_a_part_committed_meanwhile_is_merged_too(scattered, make_row, monkeypat
     compact(scattered)
     assert os.listdir(scattered.shards) == ["00000.0007.h5"]
     assert contents(scattered).keys() == {*before, "raced"}
+
+
+def test_another_compaction_that_was_faster_is_no_error(scattered, monkeypatch):
+    real = compaction._segment_rows
+
+    def overtaken(*args: object) -> object:
+        monkeypatch.setattr(compaction, "_segment_rows", real)
+        compact(scattered)
+        return real(*args)
+
+    before = contents(scattered)
+    monkeypatch.setattr(compaction, "_segment_rows", overtaken)
+    compact(scattered)
+    assert os.listdir(scattered.shards) == ["00000.0006.h5"] and contents(scattered) == before
+
+
+def test_verify_beside_a_compaction_reports_no_damage(scattered, monkeypatch):
+    real = layout.read_tables
+
+    def compacting(path: Path) -> layout.ShardTables:
+        monkeypatch.setattr(layout, "read_tables", real)
+        compact(scattered)
+        return real(path)
+
+    monkeypatch.setattr(layout, "read_tables", compacting)
+    report = verify(scattered.folder.parent)
+    assert not report.damaged
+    assert {finding.found for finding in report.findings} == {"gone while it was read"}
 
 
 def test_a_reader_survives_compaction(scattered):
