@@ -94,10 +94,7 @@ def head_rows(text: str) -> list[list[str]]:
     """Return the rows at the beginning of a table's text, blank ones and a cut last line apart."""
     cut = len(text) == HEAD_CHARACTERS and "\n" in text
     whole = text[: text.rfind("\n")] if cut else text
-    try:
-        found = list(csv.reader(whole.splitlines(), delimiter=delimiter(text)))
-    except csv.Error:
-        return []
+    found = csv.reader(whole.splitlines(), delimiter=delimiter(text))
     return [row for row in found if any(cell.strip() for cell in row)]
 
 

@@ -40,6 +40,11 @@ def test_inspect_agrees_with_load(tmp_path):
     assert list(manifests.rejects(path)) == [manifest.rejects[1]]
 
 
+def test_negative_starts_are_no_segment():
+    with pytest.raises(ValueError, match="start -1 ms is negative"):
+        Segment(video="a", start_ms=-1)
+
+
 def test_inspect_keeps_few_rejects(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("video,start\n" + "a,-1\n" * 100)

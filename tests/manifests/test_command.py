@@ -45,6 +45,23 @@ def test_inspect(listed, tmp_path):
     assert rows[1]["text"].startswith("'=cmd|x")
 
 
+def test_inspect_tells_what_is_unusual(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text(
+        "video,start,end,label,group\n"
+        + "".join(f"v{k},,,c{k % 6}|d,g{k % 2}\n" for k in range(12))
+        + "w,,,,g0\n"
+        + "x,nan,,,\n" * 6
+    )
+    text = run("inspect", path)
+    for said in ("whole       13 segments run to the end", "unlabelled  1", "multi-label 12",
+                 "groups      2", "classes     7, of which 7 occur; median 2", "  ... up to 12 d",
+                 "  ... --rejects FILE writes every refused row"):  # fmt: skip
+        assert said in text
+    path.write_text("video\na\n")
+    assert "classes" not in run("inspect", path)
+
+
 def test_inspect_as_json(listed):
     found = json.loads(run("inspect", listed, "--json"))
     assert (found["segments"], found["rejected"], found["repeated"]) == (3, 2, 1)

@@ -127,6 +127,15 @@ def test_folder_with_a_name_that_is_not_text(tmp_path):
     assert "expected printable text" in manifest.rejects[0].found
 
 
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(ManifestError, match="Permission denied; check permissions"):
+        list(manifests.stream(tmp_path, "folder"))
+
+
 def test_folder_without_videos(tmp_path):
     with pytest.raises(ManifestError, match="holds no video file"):
         manifests.load(tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manifests
-from manifests import ManifestError, Reject, RowError, Segment
+from manifests import ManifestError, Reject, RowError, Segment, _jsonfile
 from manifests._jsonfile import BLOCK_CHARACTERS, LONGEST_VALUE
 from manifests._textfile import LONGEST_LINE
 
@@ -215,6 +215,15 @@ def test_json_cut_short_is_an_error_with_its_line(written):
     for text in ("{" + entry, "{" + entry + ",\n", "{\n" + entry[:30], "{" + entry + "]"):
         with pytest.raises(ManifestError, match=r"k\.json:\d: not JSON: .*; fetch the file again"):
             manifests.load(written(text, "k.json"), "kinetics")
+
+
+def test_json_in_blocks_of_one_character(written, monkeypatch):
+    monkeypatch.setattr(_jsonfile, "BLOCK_CHARACTERS", 1)
+    text = ' {"a": 123, "b":[1.5e3, "x\\"}"], \n"c": {"d": null}, "e": -0.25 }'
+    found = list(_jsonfile.members(written(text, "k.json")))
+    assert found == [(1, ("a", 123)), (1, ("b", [1500.0, 'x"}'])), (2, ("c", {"d": None})),
+                     (2, ("e", -0.25))]  # fmt: skip
+    assert dict(member for _, member in found) == json.loads(text)
 
 
 @pytest.mark.parametrize("inside", ["[" * 200_000, "1" * 5000, '"' + "x" * (LONGEST_VALUE + 9)])

@@ -94,6 +94,14 @@ class TestSports1M:
             manifests.load(path, f"sports1m:{tmp_path / 'absent.txt'}")
 
 
+def test_a_list_that_could_be_two_things_must_be_named(tmp_path):
+    put(tmp_path / "labels.txt", LABELS)
+    path = put(tmp_path / "x_test_split1.txt", "https://www.youtube.com/watch?v=UDqivjS-lpI 1\n")
+    with pytest.raises(ManifestError, match="could be hmdb51 or sports1m; say which"):
+        manifests.load(path)
+    assert len(manifests.load(path, "sports1m")) == 1
+
+
 class TestMiniKinetics:
     KINETICS = (
         "label,youtube_id,time_start,time_end,split\n"
@@ -120,6 +128,8 @@ class TestMiniKinetics:
 
     def test_without_the_kinetics_list(self, tmp_path):
         path = put(tmp_path / "val_ytid_list.txt", "zkyy5cC7SL4\n")
+        with pytest.raises(ManifestError, match="there is no such file; check the path"):
+            manifests.load(path, f"minikinetics:{tmp_path / 'absent.csv'}")
         with pytest.raises(ManifestError, match=r"ids only, .* minikinetics:KINETICS_LIST"):
             manifests.load(path)
 
