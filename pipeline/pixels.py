@@ -4,9 +4,9 @@ What: a `Picture` holds the planes as the decoder left them; `render` gives the 
 
 Why this way. Converting a 720p frame to RGB and then shrinking it costs more than decoding it, and
 most of those pixels are thrown away. So each plane is resized first and the colour is computed at
-the small size; the result stays within a mean of 1.5 and a 99th percentile of 4 levels of
-convert-then-resize (``tests/truth/test_decode_colour.py``). At native size nothing is resampled: a
-chroma sample serves the pixels it was taken from: FFmpeg's own conversion within one level.
+the small size; on natural video the result stays within a mean of 1.5 and a 99th percentile of 4
+levels of convert-then-resize (``tests/truth/test_decode_colour.py``). A picture that keeps its size
+is converted by its decoder (`Picture.native`), so that it is what FFmpeg itself gives.
 
 Decisions, each part of `PIXELS_VERSION`:
 
@@ -17,12 +17,12 @@ Decisions, each part of `PIXELS_VERSION`:
   authors made it so; there is no shortcut through the luma plane;
 * ``antialias`` is Pillow's resize (a low-pass that grows with the shrink, as torchvision's), the
   other rules are OpenCV's; rotation and mirroring are applied after the resize;
-* pictures that are not 8-bit planar YUV reach this module as RGB, converted by FFmpeg.
+* pictures that are not 8-bit planar YUV reach this module as RGB, converted by their decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -89,19 +89,22 @@ class Picture:
     Attributes
     ----------
     planes : tuple of array, uint8
-        ``(H, W)`` luma and two chroma planes, ``(H, W)`` luma alone, or one ``(H, W, 3)`` RGB.
+        ``(H, W)`` luma and two chroma planes that cover it, or one ``(H, W, 3)`` RGB.
     matrix : str
         Key of `LUMA_WEIGHTS`; without meaning for RGB.
     full_range : bool
         Levels are 0..255 rather than 16..235 (240 for chroma).
     orientation : Orientation
         What makes it upright.
+    native : callable or None
+        Gives ``(H, W, 3)`` RGB by the decoder's own conversion; used where nothing is resized.
     """
 
     planes: tuple[Pixels, ...]
     matrix: str = "bt601"
     full_range: bool = False
     orientation: Orientation = UPRIGHT
+    native: Callable[[], Pixels] | None = None
 
 
 def render(picture: Picture, views: Iterable[View]) -> dict[View, Pixels]:
@@ -183,26 +186,26 @@ def resize(
 
 def _rgb(picture: Picture, view: View) -> Pixels:
     size = picture.orientation.upright(view.height_px, view.width_px)
+    if picture.native is not None and picture.planes[0].shape[:2] == size:
+        return picture.orientation.apply(picture.native())
     planes = [
         resize(plane, size, view.interpolation, view.antialias)
-        for plane in _aligned(picture.planes, size)
+        for plane in _covering(picture.planes)
     ]
-    if planes[0].ndim == 3:
-        rgb = planes[0]
-    else:
-        rgb = _coloured(planes, picture.matrix, picture.full_range)
-    upright = picture.orientation.apply(rgb)
+    if len(planes) == 3:
+        return picture.orientation.apply(_coloured(planes, picture.matrix, picture.full_range))
+    upright = picture.orientation.apply(planes[0])
     return upright.copy() if np.may_share_memory(upright, picture.planes[0]) else upright
 
 
-def _aligned(planes: tuple[Pixels, ...], size: tuple[int, int]) -> tuple[Pixels, ...]:
-    """Grow chroma to its luma's extent where nothing is resized, or odd sizes would stretch it."""
+def _covering(planes: tuple[Pixels, ...]) -> tuple[Pixels, ...]:
+    """Grow chroma to its luma's extent where an odd size lets it reach beyond."""
     luma, *chroma = planes
     if not chroma:
         return planes
-    height, width = luma.shape[:2]
-    down, right = (-(-height // chroma[0].shape[0]), -(-width // chroma[0].shape[1]))
-    if luma.shape[:2] != size and height % down == 0 and width % right == 0:
+    height, width = luma.shape
+    down, right = -(-height // chroma[0].shape[0]), -(-width // chroma[0].shape[1])
+    if height % down == 0 and width % right == 0:
         return planes
     grown = (
         resize(plane, (plane.shape[0] * down, plane.shape[1] * right), "nearest")[:height, :width]
@@ -214,9 +217,6 @@ def _aligned(planes: tuple[Pixels, ...], size: tuple[int, int]) -> tuple[Pixels,
 def _coloured(planes: list[Pixels], matrix: str, full_range: bool) -> Pixels:
     import cv2
 
-    if len(planes) == 1:
-        neutral = np.full_like(planes[0], int(CHROMA_ZERO))
-        planes = [planes[0], neutral, neutral]
     return np.asarray(cv2.transform(cv2.merge(planes), _to_rgb(matrix, full_range)))
 
 

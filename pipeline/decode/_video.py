@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from pipeline.errors import TooLarge
+from pipeline.errors import TooLarge, UsageError
 from pipeline.frames import View
 from pipeline.pixels import UPRIGHT, Orientation
 from pipeline.sampling import Grid
@@ -72,6 +72,10 @@ class DecodeOptions:
     threads: int = 1
     limits: Limits = field(default_factory=Limits)
     stall_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise UsageError(f"{self.threads} decoding threads, expected at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

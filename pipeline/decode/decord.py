@@ -2,10 +2,10 @@
 
 decord 0.6 seeks by the packet index of an FFmpeg of 2018. Measured against FFmpeg's own frames it
 gives others after a seek into an open group of pictures, in files with an edit list (a
-stream-copied trim: 59 of 60 wrong) and in MPEG-TS (53 of 60), and it cannot open AV1. So every file
-is first read by PyAV, packets only, and refused by name (`Unsupported`) when it is of such a kind,
-or when decord's own list of frames does not agree with the packets. There is never a quiet change
-of decoder.
+stream-copied trim: 59 of 60 wrong), in MPEG-TS (53 of 60), MPEG-PS, ASF and GIF, and it cannot open
+AV1. So every file is first read by PyAV, packets only, and refused by name (`Unsupported`) when it
+is of such a kind, or when decord's own list of frames does not agree with the packets. There is
+never a quiet change of decoder.
 
 decord converts to RGB at native size itself, which is why it is another recipe, and it decodes
 ahead without a bound, which is why it is not the default. It can hang; only the driver's watchdog
@@ -33,6 +33,7 @@ __all__ = ["decode", "probe"]
 
 REMEDY = "use --decoder pyav"
 TIME_TOLERANCE_SECONDS = 0.002
+SOUND_CONTAINERS = ("mov", "matroska", "avi")
 REORDERING_CODECS = ("h264", "hevc")
 
 
@@ -42,8 +43,11 @@ def probe(path: Path, limits: Limits) -> VideoInfo:
     info = _container.probe(path, limits)
     if info.codec == "av1":
         raise Unsupported(f"AV1, which decord cannot open; {REMEDY}")
-    if "mpegts" in info.container:
-        raise Unsupported(f"MPEG-TS, in which decord is off by a frame; {REMEDY}")
+    if not any(name in info.container for name in SOUND_CONTAINERS):
+        raise Unsupported(
+            f"a container ({info.container}) in which decord's frames were found wrong or never "
+            f"compared; {REMEDY}"
+        )
     times = _shown_times(path, limits)
     _agree(_reader(path, threads=1), times)
     return info

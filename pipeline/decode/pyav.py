@@ -12,6 +12,7 @@ refers to are left undecoded (`pipeline.decode._look_ahead`); the others come ou
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
@@ -24,6 +25,7 @@ import numpy as np
 
 from pipeline.decode._backend import Decoded, Wishes
 from pipeline.decode._container import Clock, no_frame, opened, orientation_of, probe
+from pipeline.decode._extent import missing_bytes
 from pipeline.decode._look_ahead import Gaps, LookAhead
 from pipeline.decode._video import DecodeOptions, VideoInfo
 from pipeline.errors import DecodeError, Timeout
@@ -47,7 +49,7 @@ NEAR_START_SECONDS = 1
 
 PLANAR_8_BIT = (
     "yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuv440p", "yuvj440p",
-    "yuv411p", "yuv410p", "gray",
+    "yuv411p", "yuv410p",
 )  # fmt: skip
 # FFmpeg's AVColorSpace numbers (ITU-T H.273, table 4) to the names of `pipeline.pixels`.
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
@@ -159,12 +161,14 @@ class _Pass:
         begun = False
         refused: av.error.FFmpegError | None = None
         damage: DecodeError | None = None
+        in_flight: deque[int | None] = deque([None], self._stream.codec_context.thread_count)
         try:
             for packet, wanted in packets:
                 self._check_patience()
-                if begun and packet.is_corrupt:
-                    damage = DecodeError(f"the packet at byte {packet.pos} is incomplete")
+                damage = self._damage_at(packet) if begun else None
+                if damage is not None:
                     break
+                in_flight.append(packet.dts)
                 try:
                     frames = self._frames_of(packet, wanted)
                 except av.error.FFmpegError as error:
@@ -183,17 +187,35 @@ class _Pass:
         if not begun:
             raise no_frame(refused)
         if damage is not None:
-            yield from self._held_back()
+            yield from self._held_back(in_flight[0])
             raise damage from refused
 
-    def _held_back(self) -> list[VideoFrame]:
-        """Return whole frames that the decoder was still putting in order when it met damage."""
+    def _damage_at(self, packet: VideoPacket) -> DecodeError | None:
+        """Tell whether a packet is incomplete, or the end of a file that should go on."""
+        if packet.is_corrupt:
+            return DecodeError(f"the packet at byte {packet.pos} is incomplete")
+        if packet.size == 0:
+            lost = missing_bytes(Path(self._container.name.removeprefix("file:")))
+            if lost:
+                return DecodeError(f"the file lacks its last {lost} bytes")
+        return None
+
+    def _held_back(self, sound: int | None) -> Iterator[VideoFrame]:
+        """Yield the frames that the decoder was still putting in order when it met damage.
+
+        Packets that are lost come after decoding time `sound` and are shown after it, so what is
+        shown until then is complete; what is shown later may have lost a frame before it.
+        """
         import av
 
         try:
-            return self._stream.codec_context.decode(None)
+            frames = self._stream.codec_context.decode(None)
         except av.error.FFmpegError:
-            return []
+            return
+        for frame in frames:
+            if frame.pts is None or sound is None or frame.pts > sound:
+                return
+            yield frame
 
     def _frames_of(self, packet: VideoPacket, wanted: bool) -> list[VideoFrame]:
         context = self._stream.codec_context
@@ -215,30 +237,28 @@ class _Pass:
 def picture_of(frame: VideoFrame) -> Picture:
     """Return a frame's planes without copying them, or as RGB where they are of a rarer kind."""
     orientation = orientation_of(frame)
-    matrix = MATRICES.get(frame.colorspace, UNTAGGED)
     name = frame.format.name
-    if name in PLANAR_8_BIT and all(plane.line_size > 0 for plane in frame.planes):
-        planes = tuple(
-            np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
-                : plane.height, : plane.width
-            ]
-            for plane in frame.planes
-        )
-        full_range = frame.color_range == FULL_RANGE or name.startswith("yuvj")
-        return Picture(planes, matrix, full_range, orientation)
-    return Picture((_converted(frame),), orientation=orientation)
+    if name not in PLANAR_8_BIT or any(plane.line_size <= 0 for plane in frame.planes):
+        return Picture((_converted(frame),), orientation=orientation)
+    planes = tuple(
+        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : plane.height, : plane.width
+        ]
+        for plane in frame.planes
+    )
+    matrix = MATRICES.get(frame.colorspace, UNTAGGED)
+    full_range = frame.color_range == FULL_RANGE or name.startswith("yuvj")
+    return Picture(planes, matrix, full_range, orientation, partial(_converted, frame))
 
 
 def _converted(frame: VideoFrame) -> Pixels:
     """Return a frame as RGB by FFmpeg's own conversion, at native size."""
-    from av.video.reformatter import Interpolation
-
     known = frame.colorspace if frame.colorspace in MATRICES else SWSCALE_601
     converted = frame.reformat(
         format="rgb24",
         src_colorspace=known,
-        interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
         src_color_range=frame.color_range,
+        interpolation="BICUBIC",  # of chroma, where FFmpeg has no direct conversion: its default
         threads=1,
     )
     return np.asarray(converted.to_ndarray(), np.uint8)
