@@ -1,8 +1,10 @@
 """What every source promises, whatever it is: asked over all the modules of the package."""
 
+import gc
 import io
 import pickle
 import tarfile
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +24,15 @@ VIDEO = "-AbCdEfGh_1"
 FILE = f"{VIDEO}_000010_000020.mp4"
 HERE = Segment(video=VIDEO, start_ms=10_000, end_ms=20_000)
 BODY = bytes(range(256)) * 64
+
+
+@pytest.fixture(autouse=True)
+def sockets_of_yt_dlp() -> Iterator[None]:
+    """Let the collector close, here and quietly, the sockets that yt-dlp leaves to it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The YouTube source, with yt-dlp's generic extractor against the server that misbehaves."""
 
+import gc
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +32,15 @@ BODY = bytes(range(256)) * 400
 PATH = "/-aBcDeFgHi_.mp4"
 SEGMENT = Segment(video="-aBcDeFgHi_", start_ms=10_000, end_ms=20_000)
 Make = Callable[..., YoutubeSource]
+
+
+@pytest.fixture(autouse=True)
+def sockets_of_yt_dlp() -> Iterator[None]:
+    """Let the collector close, here and quietly, the sockets that yt-dlp leaves to it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
