@@ -11,6 +11,7 @@ number, so a further run asks only for what may yet come; ``failures.csv`` (itse
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from pipeline.errors import (
     Unsupported,
     VideoMissing,
 )
-from pipeline.fetch_work import FetchJob, Outcome, fetch_part, fetch_video
+from pipeline.fetch_work import FetchJob, Outcome, fetch_part, fetch_video, write_wanted
 from pipeline.sources import ASK_THE_NEXT, Sequential, open_source
 from pipeline.sources.local import LocalSource
 
@@ -213,39 +214,39 @@ def _from_one(
         ordered = sorted(segments, key=lambda segment: segment.video)
         videos = (tuple(group) for _, group in groupby(ordered, lambda segment: segment.video))
         tasks = ((fetch_video, job, text, video) for video in videos)
-        for _, outcomes in _run(executor, tasks, width):
+        for outcomes in _run(executor, tasks, width):
             yield from outcomes
         return
     missing = {segment.key: segment for segment in segments}
     damages: list[str] = []
     for group in source.parts():  # what an earlier group holds is not asked of a later one
-        wanted = tuple(missing.values())
+        wanted = job.workplace / f"wanted-{uuid.uuid4().hex}.json"
+        write_wanted(wanted, missing.values())
         parts = ((fetch_part, job, text, part, wanted) for part in group)
-        for _, (outcomes, damage) in _run(executor, parts, width):
+        for outcomes, damage in _run(executor, parts, width):
             damages += [damage] if damage else []
             for outcome in outcomes:
                 if missing.pop(outcome.key, None) is not None:
                     yield outcome
+        wanted.unlink()
     for key in missing:
         kind: type[SegmentFailure] = CutShort if damages else NotInMirror
         why = f"; {damages[0]}" if damages else ""
         yield Outcome(key, kind.code, f"in none of the archives of {text}{why}")
 
 
-def _run(
-    executor: Executor, tasks: Iterator[tuple[Any, ...]], width: int
-) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Run tasks with a window of them in hand, and yield each with its result as it comes."""
-    running: dict[Future[Any], tuple[Any, ...]] = {}
+def _run(executor: Executor, tasks: Iterator[tuple[Any, ...]], width: int) -> Iterator[Any]:
+    """Run tasks with a window of them in hand, and yield each result as it comes."""
+    running: set[Future[Any]] = set()
     try:
         while True:
             for task in islice(tasks, max(0, width * TASKS_AHEAD - len(running))):
-                running[executor.submit(*task)] = task
+                running.add(executor.submit(*task))
             if not running:
                 return
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                yield running.pop(future), future.result()
+                yield future.result()
     finally:
         for future in running:
             future.cancel()

@@ -7,11 +7,12 @@ whole and checked, so the second time changes nothing.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -78,7 +79,7 @@ class Outcome:
     code, detail : str
         Of the failure; both empty when the video is there.
     size : int
-        Bytes that were written for it.
+        Bytes that were written for it; a full video counts for the first of its segments.
     """
 
     key: str
@@ -118,10 +119,42 @@ def fetch_video(job: FetchJob, text: str, segments: Sequence[Segment]) -> list[O
     return outcomes
 
 
-def fetch_part(
-    job: FetchJob, text: str, part: str, segments: Sequence[Segment]
-) -> tuple[list[Outcome], str]:
+def write_wanted(path: Path, segments: Iterable[Segment]) -> None:
+    """Write what is wanted of all parts once, so that no task has to carry it.
+
+    Parameters
+    ----------
+    path : Path
+        A name never used before: workers keep what they have read under it.
+    """
+    rows = [[segment.video, segment.start_ms, segment.end_ms] for segment in segments]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+@lru_cache(maxsize=2)
+def _wanted(path: Path) -> tuple[dict[str, tuple[Segment, ...]], dict[str, bool]]:
+    """Return the segments by member name, and whether each name is a segment's own."""
+    segments: dict[str, tuple[Segment, ...]] = {}
+    own: dict[str, bool] = {}
+    for video, start_ms, end_ms in json.loads(path.read_text(encoding="utf-8")):
+        segment = Segment(video=video, start_ms=start_ms, end_ms=end_ms)
+        for name, is_own in ((trimmed_name(segment), True), (video, False)):
+            if name:
+                last = without_extension(name).rpartition("/")[2]
+                segments[last] = (*segments.get(last, ()), segment)
+                own[last] = is_own
+    return segments, own
+
+
+def fetch_part(job: FetchJob, text: str, part: str, wanted: Path) -> tuple[list[Outcome], str]:
     """Read one archive part once and keep what is wanted of it.
+
+    Parameters
+    ----------
+    text, part : str
+        The ``--videos`` value, and the archive.
+    wanted : Path
+        What `write_wanted` wrote.
 
     Returns
     -------
@@ -132,18 +165,11 @@ def fetch_part(
     """
     source = _source(text, job.options)
     assert isinstance(source, Sequential), f"{text} has parts"
-    wanted: dict[str, list[Segment]] = {}
-    own: dict[str, bool] = {}
-    for segment in segments:
-        for name, is_own in ((trimmed_name(segment), True), (segment.video, False)):
-            if name:
-                last = without_extension(name).rpartition("/")[2]
-                wanted.setdefault(last, []).append(segment)
-                own[last] = is_own
+    segments, own = _wanted(wanted)
     outcomes: list[Outcome] = []
     try:
         for name, located in source.members(part, own):
-            outcomes += received(job, located, wanted[name])
+            outcomes += received(job, located, segments[name])
     except SegmentFailure as failure:
         return outcomes, failure.detail
     return outcomes, ""
@@ -157,17 +183,17 @@ def received(job: FetchJob, located: Located, segments: Sequence[Segment]) -> li
             try:
                 safe_name(segment.video)
                 _check(job, located, segment)
-                size = located.size
+                size = 0
                 if job.trim and not located.trimmed and segment.end_ms is not None:
                     size = _cut(job, located, segment)
                 outcomes.append(Outcome(segment.key, size=size))
             except SegmentFailure as failure:
                 outcomes.append(_failed(segment, failure))
-        good = {outcome.key for outcome in outcomes if not outcome.code}
-        for segment in segments:
+        for number, segment in enumerate(segments):
             kept = located.trimmed or not job.trim or segment.end_ms is None
-            if segment.key in good and kept:
+            if kept and not outcomes[number].code:
                 _place(job, located, segment)
+                outcomes[number] = replace(outcomes[number], size=located.size)
                 break
     finally:
         if located.scratch:
