@@ -82,8 +82,9 @@ def test_frames_are_those_of_the_ffmpeg_command(path: Path) -> None:
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     unit = Fraction(next(line for line in lines if line.startswith("#tb")).split()[-1])
     ticks = [int(line.split(",")[2]) for line in lines if not line.startswith("#")]
-    theirs = [tick * unit for tick in ticks]
-    ours = times_of(path, info)
+    theirs = [(tick - ticks[0]) * unit for tick in ticks]
+    times = times_of(path, info)
+    ours = [time - times[0] for time in times]  # versions of FFmpeg differ on where an Opus starts
     assert len(ours) == len(theirs)
     tolerance = max(unit, Fraction(1, 1000))
     assert all(abs(a - b) <= tolerance for a, b in zip(ours, theirs, strict=True))
