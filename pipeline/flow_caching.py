@@ -72,13 +72,19 @@ class CachedContext(StreamContext):
     key: str = ""
     stamp: SourceStamp = field(default_factory=lambda: SourceStamp(0, 0))
     entries: ExitStack = field(default_factory=ExitStack)
+    _written: list[FlowCache] = field(default_factory=list)
 
     def flow_maker(self, spec: Spec) -> FlowMaker:
         """Return what gives the flow of successive pairs: read, or computed and kept."""
         cache = open_cache(self.folder, spec, self.settings)
         if cache.holds(self.key, self.stamp):
             return self._read(cache.stream(self.key))
+        self._written.append(cache)
         return self._kept(self.entries.enter_context(cache.writing(self.key, self.stamp)))
+
+    def written_bytes(self) -> int:
+        """Bytes of the entries that were added, once `entries` is closed."""
+        return sum(cache.bytes_of(self.key) for cache in self._written)
 
     def _read(self, entry: Iterator[tuple[float, Levels]]) -> FlowMaker:
         def read(previous: Sample[Image], following: Sample[Image]) -> Image:

@@ -24,6 +24,7 @@ from pipeline.monitor import Event
 from pipeline.plan import Plan
 from pipeline.provenance import versions
 from pipeline.store import Committed, FailureRow
+from pipeline.store.flow_cache import bytes_per_hour
 
 SECONDS_BETWEEN_LOG_LINES = 30.0
 SHOWN_FAILURES = 5
@@ -221,12 +222,25 @@ class Summary:
         if busy:
             shares = [f"{name} {s / busy:.0%}" for name, s in progress.seconds.most_common()]
             lines.append(f"  worker time: {', '.join(shares)}")
+        if progress.counts["flow_bytes"]:
+            lines.append(f"  {self._flow_text()}")
         lines += [f"  {number} x {code}" for code, number in codes.most_common()]
         for failed in progress.failures[:SHOWN_FAILURES]:
             lines.append(f"  {failed.key}: {failed.detail}")
         if len(progress.failures) > SHOWN_FAILURES:
             lines.append(f"  ... all of them in {self.job.out / 'failures.csv'}")
         return "\n".join([*lines, *self.notes])
+
+    def _flow_text(self) -> str:
+        counts = self.progress.counts
+        flows = counts["flows"] - counts["cached_flows"]
+        rates = {t.spec.sampling.fps for t in self.job.targets if t.spec.modality == "flow"}
+        text = f"{flows} flows kept in {size(counts['flow_bytes'])}"
+        if len(rates) == 1 and None not in rates:
+            fps = float(rates.pop() or 0)
+            hour = bytes_per_hour(counts["flow_bytes"], flows, fps)
+            text += f", {size(hour)} an hour of video at {fps:g} fps"
+        return text
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain JSON values."""

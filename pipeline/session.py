@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import manifests
 from manifests import Manifest, Segment
 from pipeline import report
 from pipeline.cluster import open_pool
 from pipeline.errors import DiskFull, SegmentFailure, UsageError
-from pipeline.job import Job
+from pipeline.flow_caching import open_cache
+from pipeline.job import Job, Target
 from pipeline.monitor import Event
 from pipeline.plan import Plan, make_batches, make_plan
 from pipeline.pool import ClusterSpec
@@ -44,7 +45,6 @@ class Session:
     manifest: Manifest
     segments: Sequence[Segment]
     say: Callable[[str], None]
-    _committed: list[Committed] = field(default_factory=list)
 
     def plan(self, sources: Sources, retry_failed: bool = False) -> Plan:
         """Compare the list with the store and with the videos at hand.
@@ -54,11 +54,10 @@ class Session:
         UsageError
             When not one video is found.
         """
-        self._committed = [self._known(target.recipe.folder) for target in self.job.targets]
         plan = make_plan(
             self.segments,
             self.job.targets,
-            self._committed,
+            self._known(),
             _locator(sources, bool(self.job.sources)),
             retry_failed,
         )
@@ -77,10 +76,19 @@ class Session:
         self.say(report.plan_text(plan, self.job))
         return plan
 
-    def _known(self, folder: str) -> Committed:
-        if not (self.job.out / folder).is_dir():
+    def _known(self) -> list[Committed]:
+        """Return what is committed, or cached, for each extractor."""
+        return [self._known_of(target) for target in self.job.targets]
+
+    def _known_of(self, target: Target) -> Committed:
+        job = self.job
+        if job.flow_only:
+            assert job.flow_cache is not None
+            cache = open_cache(job.flow_cache, target.spec, job.settings)
+            return Committed(done=cache.done(), failures={})
+        if not (job.out / target.recipe.folder).is_dir():
             return Committed(done={}, failures={})
-        return RecipeShards.open(self.job.out, folder).committed()
+        return RecipeShards.open(job.out, target.recipe.folder).committed()
 
     def _nothing_found(self, plan: Plan, sources: Sources) -> str:
         segment, failure = plan.absent[0]
@@ -104,13 +112,13 @@ class Session:
         int
             0 when every segment is accounted for, 1 when work is left, 130 when interrupted.
         """
-        store = self._prepare()
+        bucket_of = self._prepare()
         progress = report.Progress(len(plan.items))
         interrupted = False
         summary = report.Summary(plan, progress, self.job)
         if plan.items:
             try:
-                interrupted = self._drive(plan, store, cluster, progress, stall_seconds)
+                interrupted = self._drive(plan, bucket_of, cluster, progress, stall_seconds)
             except DiskFull as full:
                 summary.notes.append(f"error: {full}")
             finally:
@@ -123,16 +131,18 @@ class Session:
             return EXIT_INTERRUPTED
         return EXIT_WORK_LEFT if summary.left else EXIT_DONE
 
-    def _prepare(self) -> Store:
+    def _prepare(self) -> Callable[[str], int]:
+        if self.job.flow_only:
+            return lambda key: 0
         store = Store.create(self.job.out, buckets_for(len(self.segments)))
         for target in self.job.targets:
             RecipeShards.create(self.job.out, target.recipe)
-        return store
+        return store.bucket
 
     def _drive(
         self,
         plan: Plan,
-        store: Store,
+        bucket_of: Callable[[str], int],
         cluster: ClusterSpec,
         progress: report.Progress,
         stall_seconds: float,
@@ -148,7 +158,7 @@ class Session:
                 self.say(f"dashboard: {pool.dashboard}")
             driver = Driver(pool, self.job, progress, stall_seconds)
             drivers.append(driver)
-            driver.run(make_batches(plan.items, store.bucket, pool.window()))
+            driver.run(make_batches(plan.items, bucket_of, pool.window()))
             return driver.interrupted
 
     def _write(self, summary: report.Summary, command: Sequence[str]) -> None:
@@ -161,8 +171,8 @@ class Session:
         folder = report.write_run(summary, about)
         if self.manifest.rejects:
             manifests.write_rejects(folder / "rejects.csv", self.manifest.rejects)
-        self._committed = [self._known(target.recipe.folder) for target in self.job.targets]
-        report.write_state(self.segments, self.job, self._committed)
+        if not self.job.flow_only:
+            report.write_state(self.segments, self.job, self._known())
 
 
 def _locator(sources: Sources, remote: bool) -> Callable[[Segment], Located | None]:

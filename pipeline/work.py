@@ -170,6 +170,8 @@ class _BatchWork:
             outcome.ratio = coverage(stream, streams, placement, info)
             check_coverage(outcome, placement, stream, job.settings.min_coverage)
             short = streams.finish()
+        if isinstance(context, CachedContext):
+            self._monitor.count("flow_bytes", context.written_bytes())
         if not job.flow_only:
             outcome.failures.update(short)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,8 @@ DEFAULT_EXTRACTORS = ("efficientnet-lite0", "efficientnet-lite0-flow")
               help="TV-L1 parameters; others are faster and give other features.")  # fmt: skip
 @click.option("--flow-depth", type=click.Choice(["uint8", "float32"]), default="uint8",
               show_default=True, help="Depth that flow passes through.")  # fmt: skip
+@click.option("--flow-cache", type=click.Path(path_type=Path, file_okay=False), default=None,
+              help="Keep 8-bit flow in this folder, and read it from there next time.")  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32",
               show_default=True, help="How vectors are stored.")  # fmt: skip
 @click.option("--min-coverage", type=click.FloatRange(0, 1), default=0.9, show_default=True,
@@ -131,8 +134,8 @@ def chosen_specs(names: Sequence[str], settings: Sequence[str]) -> list[Any]:
     return list(wanted.values())
 
 
-def _devices(flags: dict[str, Any]) -> tuple[str, int]:
-    """Return the device's name and how many GPUs get a worker each."""
+def _gpus(flags: dict[str, Any]) -> int:
+    """Settle the device, and return how many GPUs get a worker each."""
     import torch
 
     if flags["device"] == "auto":
@@ -140,7 +143,7 @@ def _devices(flags: dict[str, Any]) -> tuple[str, int]:
     gpus = torch.cuda.device_count() if flags["device"] == "cuda" else 0
     if flags["workers"] is not None:
         gpus = min(gpus, flags["workers"])
-    return flags["device"], gpus
+    return gpus
 
 
 def _job(flags: dict[str, Any], remote: tuple[str, ...], source_options: Any) -> Any:
@@ -174,6 +177,7 @@ def _job(flags: dict[str, Any], remote: tuple[str, ...], source_options: Any) ->
         sources=remote,
         source_options=source_options,
         run=f"{stamp}-{uuid.uuid4().hex[:6]}",
+        flow_cache=flags["flow_cache"] and flags["flow_cache"].resolve(),
     )
 
 
@@ -195,22 +199,47 @@ def _sources(flags: dict[str, Any]) -> tuple[Any, tuple[str, ...], Any]:
     return sources, remote, options
 
 
-def _extract(flags: dict[str, Any]) -> int:
+def compute_flow(arguments: Sequence[str], names: Sequence[str]) -> int:
+    """Run what ``pipeline flow`` asks for: extract's own way, without the networks.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Flags of extract.
+    names : sequence of str
+        Flow extractors, whose rate and size decide the flow.
+
+    Raises
+    ------
+    UsageError
+        When an extractor is not on flow.
+    """
+    import extractors
+
+    flags: list[str] = []
+    for name in names:
+        if extractors.spec(name).modality != "flow":
+            raise UsageError(f"--extractor {name} looks at rgb; expected one on flow")
+        flags += ["--extractor", name, "--set", f"{name}.weights=random"]  # no network is run
+    with extract.make_context("flow", [*arguments, *flags, "--device", "cpu"]) as context:
+        return _extract(context.params, flow_only=True)
+
+
+def _extract(flags: dict[str, Any], flow_only: bool = False) -> int:
     import manifests
     from pipeline.plan import limited
     from pipeline.session import Session
 
-    device, gpus = _devices(flags)
+    gpus = _gpus(flags)
     manifest = manifests.load(flags["manifest"], flags["dataset"], strict=flags["strict"])
     sources, remote, options = _sources(flags)
-    job = _job(flags, remote, options)
+    job = replace(_job(flags, remote, options), flow_only=flow_only)
     segments = tuple(limited(manifest.segments, flags["split"], flags["limit"]))
     session = Session(job, manifest, segments, partial(click.echo, err=True))
     plan = session.plan(sources, retry_failed=flags["retry_failed"])
     if flags["dry_run"]:
         click.echo(session.dry_run_text(plan))
         return 0
-    del device
     return session.run(plan, _cluster(flags, gpus), flags["stall_seconds"], sys.argv[1:])
 
 

@@ -46,9 +46,48 @@ def _video_options(command: Any) -> Any:
     return command
 
 
-@click.group(short_help="Look at TV-L1 flow; exchange it with other code.")
-def flow() -> None:
-    """Dense TV-L1 optical flow, as two-stream networks see it."""
+@click.group(
+    invoke_without_command=True,
+    short_help="Compute TV-L1 flow alone; look at it; exchange it with other code.",
+)
+@click.option("--manifest", "-m", type=click.Path(path_type=Path, exists=True),
+              help="The list whose flow is to be computed and kept.")  # fmt: skip
+@click.option("--flow-cache", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder to keep it in; 'extract --flow-cache' reads it.")  # fmt: skip
+@click.option("--videos", "-v", multiple=True, metavar="SOURCE", help="As in extract.")
+@click.option("--extractor", "-e", "extractors_wanted", multiple=True, metavar="NAME",
+              default=("efficientnet-lite0-flow",), show_default=True,
+              help="Flow extractors whose rate and size decide the flow.")  # fmt: skip
+@click.option("--workers", "-w", type=click.IntRange(0), help="Worker processes; 0 is this one.")
+@click.option("--dataset", help="Which list it is, when name and content do not tell.")
+@click.option("--split", help="Only the segments of this split.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many segments.")
+@click.pass_context
+def flow(context: click.Context, /, **flags: Any) -> int:
+    """Compute dense TV-L1 optical flow alone, on machines without a GPU, and keep it.
+
+    \b
+    Example:
+      pipeline flow --manifest kinetics400.csv --flow-cache flow --extractor i3d-flow
+      pipeline extract --manifest kinetics400.csv --flow-cache flow --extractor i3d-flow
+
+    The same command again does only what is missing. The subcommands show flow and exchange it.
+    """  # noqa: D301
+    if context.invoked_subcommand is not None:
+        return 0
+    if flags["manifest"] is None or flags["flow_cache"] is None:
+        raise click.UsageError("expected --manifest FILE with --flow-cache FOLDER, or a subcommand")
+    from pipeline.cli.extract import compute_flow
+
+    arguments = ["--manifest", str(flags["manifest"])]
+    for option in ("--flow-cache", "--out"):
+        arguments += [option, str(flags["flow_cache"])]
+    for source in flags["videos"]:
+        arguments += ["--videos", source]
+    for name in ("workers", "dataset", "split", "limit"):
+        if flags[name] is not None:
+            arguments += [f"--{name}", str(flags[name])]
+    return compute_flow(arguments, flags["extractors_wanted"])
 
 
 @flow.command(short_help="Write a picture and an mp4 of a video's flow.")

@@ -131,6 +131,10 @@ class FlowCache:
         """Tell whether the flow of this version of the segment's video is there."""
         return self._stamp(key) == stamp
 
+    def done(self) -> Mapping[str, tuple[int, int]]:
+        """Return what is there: from key to size and time stamp of the video; nothing to list."""
+        return _Done(self)
+
     @contextmanager
     def writing(self, key: str, stamp: SourceStamp) -> Iterator[FlowWriter]:
         """Give a writer whose flows are published when the block ends without an error.
@@ -210,6 +214,25 @@ class FlowCache:
                 f"{place}: {error}; expected the flow of {key!r}; delete the file and run the "
                 "same command again"
             ) from error
+
+
+class _Done(Mapping[str, tuple[int, int]]):
+    """Looks entries up one by one: a folder of files is its own index."""
+
+    def __init__(self, cache: FlowCache) -> None:
+        self._cache = cache
+
+    def __getitem__(self, key: str) -> tuple[int, int]:
+        stamp = self._cache._stamp(key)
+        if stamp is None:
+            raise KeyError(key)
+        return stamp.size, stamp.mtime_ns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._cache.folder.glob("*/*.h5"))
 
 
 def bytes_per_hour(total_bytes: int, flows: int, fps: float) -> float:
