@@ -13,12 +13,10 @@ Use it with `collate`, which also lets a whole batch be read straight into its p
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,15 +27,13 @@ from torch.utils.data import Dataset, Sampler
 import manifests
 from manifests import Manifest
 from pipeline.errors import UsageError
+from pipeline.heads._buffers import Buffers
 from pipeline.heads._head import Batch
 from pipeline.heads._labels import Labels, targets_of
-from pipeline.store import FeatureStore
+from pipeline.store import FeatureSet, FeatureStore
 from pipeline.store.joining import JoinedRows
 
 SHARDS_IN_BUFFER = 8
-BUFFERS_KEPT = 4
-REFERENCES_OF_A_FREE_BUFFER = 2
-"""The list that keeps it, and the argument of `sys.getrefcount`."""
 
 
 class Sample(NamedTuple):
@@ -212,15 +208,7 @@ class FeatureDataset(Dataset[Sample]):
             manifest = manifests.load(Path(manifest))
         wanted = Labels.of_store(sets[0]) if manifest is None else Labels.of_manifest(manifest)
         wanted = wanted.of_split(split)
-        absent = {s.name: tuple(k for k in wanted.keys if k not in s) for s in sets}
-        gone = set().union(*absent.values())
-        labels = wanted.keep([n for n, key in enumerate(wanted.keys) if key not in gone])
-        self.reader = JoinedRows(sets, labels.keys)
-        filled = np.flatnonzero(self.reader.lengths)
-        empty = tuple(labels.keys[n] for n in np.flatnonzero(self.reader.lengths == 0))
-        if empty:
-            labels = labels.keep(filled.tolist())
-            self.reader = JoinedRows(sets, labels.keys)
+        labels, self.reader, self.coverage = _joined(sets, wanted)
         if not labels.keys:
             raise UsageError(
                 f"{out}: of {len(wanted.keys)} segments asked for, none has features of "
@@ -232,12 +220,7 @@ class FeatureDataset(Dataset[Sample]):
         self.targets = targets_of(labels, self.classes, self.multi_label, labelled)
         self.lengths, self.shards = self.reader.lengths, self.reader.shards
         self.dims = self.reader.dims
-        self.coverage = Coverage(
-            len(self.keys), int(self.lengths.sum()), absent, empty,
-            len(sets[0]) - len(wanted.keys) + len(absent[sets[0].name]),
-            dict(zip(self.recipes, self.reader.unmatched, strict=True)),
-        )  # fmt: skip
-        self._buffers = _Buffers()
+        self._buffers = Buffers()
         self._loaded = self._load() if in_memory else None
 
     def __len__(self) -> int:
@@ -286,30 +269,25 @@ class FeatureDataset(Dataset[Sample]):
         return [[sample[k] for sample in samples] for k in range(len(self.dims))]
 
 
-class _Buffers:
-    """Memory for batches, used again once nobody holds the batch that was in it.
-
-    The first touch of fresh memory costs several times the reading of a cached file, so memory
-    is kept. A buffer is free when this object holds the only reference to it; tensors and views
-    made of it each hold another.
-    """
-
-    def __init__(self) -> None:
-        self._kept: list[NDArray[np.uint8]] = []
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return an array with undefined content."""
-        size = math.prod(shape) * dtype.itemsize
-        for number in range(len(self._kept)):
-            free = sys.getrefcount(self._kept[number]) == REFERENCES_OF_A_FREE_BUFFER
-            if free and len(self._kept[number]) >= size:
-                return self._kept[number][:size].view(dtype).reshape(shape)
-        fresh = np.empty(size + size // 4, np.uint8)
-        self._kept = [*self._kept, fresh][-BUFFERS_KEPT:]
-        return fresh[:size].view(dtype).reshape(shape)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_kept": []}
+def _joined(sets: Sequence[FeatureSet], wanted: Labels) -> tuple[Labels, JoinedRows, Coverage]:
+    """Return the segments that all recipes have rows for, the way to read them, and the rest."""
+    absent = {each.name: tuple(key for key in wanted.keys if key not in each) for each in sets}
+    gone = set().union(*absent.values())
+    labels = wanted.keep([n for n, key in enumerate(wanted.keys) if key not in gone])
+    reader = JoinedRows(sets, labels.keys)
+    empty = tuple(labels.keys[n] for n in np.flatnonzero(reader.lengths == 0))
+    if empty:
+        labels = labels.keep(np.flatnonzero(reader.lengths).tolist())
+        reader = JoinedRows(sets, labels.keys)
+    coverage = Coverage(
+        segments=len(labels.keys),
+        rows=int(reader.lengths.sum()),
+        absent=absent,
+        empty=empty,
+        unlisted=len(sets[0]) - len(wanted.keys) + len(absent[sets[0].name]),
+        unmatched=dict(zip(absent, reader.unmatched, strict=True)),
+    )
+    return labels, reader, coverage
 
 
 class ShardSampler(Sampler[int]):

@@ -82,7 +82,8 @@ def leftovers(folder: Path) -> list[Path]:
         return sorted(
             Path(entry.path)
             for entry in entries
-            if entry.name.endswith((TEMPORARY_SUFFIX, CLAIM_SUFFIX))
+            if entry.name.endswith(CLAIM_SUFFIX)
+            or (entry.name.startswith(".") and entry.name.endswith(TEMPORARY_SUFFIX))
         )
 
 

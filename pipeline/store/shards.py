@@ -144,7 +144,8 @@ class RecipeShards:
         (folder / SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # the same recipe, or the check below speaks
             publish.publish(_json(recipe.to_json()), folder / RECIPE_FILE)
-        publish.sweep(folder / SHARDS_FOLDER)
+        for swept in (folder.parent, folder, folder / SHARDS_FOLDER):
+            publish.sweep(swept)
         shards = cls.open(out, recipe.folder)
         if shards.digest != recipe.digest:
             raise StoreError(
