@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pipeline.heads._compare import Order as Comparing
     from pipeline.heads._run import Order, Report
 
+BYTES_OF_A_GB = 10**9
+
 SHARED = (
     click.option(
         "--features", "-f", "out", type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -39,6 +41,8 @@ SHARED = (
         help="Where recipes hold different segments, use those that all have (the rest is "
         "counted). Without it that is an error.",
     ),
+    click.option("--memory", type=click.FloatRange(0), default=4.0, show_default=True, metavar="GB",
+                 help="Features up to this size are held in memory."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
     click.option("--threads", type=click.IntRange(1), default=None,
                  help="Threads of torch.  [default: torch's own choice]"),
@@ -126,7 +130,10 @@ def _wanted(out: Path, flags: dict[str, Any]) -> Any:
     recipes = flags["recipes"] or FeatureStore(out).recipes
     if not recipes:
         raise UsageError(f"{out}: no features yet; run pipeline extract first")
-    return Wanted(out, tuple(recipes), flags["manifest"], flags["group_column"], flags["common"])
+    return Wanted(
+        out, tuple(recipes), flags["manifest"], flags["group_column"], flags["common"],
+        int(flags["memory"] * BYTES_OF_A_GB),
+    )  # fmt: skip
 
 
 def _order(head: str, flags: dict[str, Any]) -> Order:
@@ -208,6 +215,9 @@ class _Bar:
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True,
               help="Most epochs of an LSTM.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(2), default=32, show_default=True,
+              help="Segments of a batch; take fewer where there are few segments, or an epoch is "
+              "a handful of steps.")  # fmt: skip
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Also write the table here.")  # fmt: skip
 @click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), default=None,
@@ -245,7 +255,7 @@ def _comparison(out: Path, flags: dict[str, Any]) -> Comparing:
 
     heads = tuple(filter(None, flags["heads"].split(",")))
     lstm = tuple(_pairs(text.split(",")) for text in flags["lstm"]) or ({},)
-    plan = Plan(epochs=flags["epochs"], device=flags["device"])
+    plan = Plan(epochs=flags["epochs"], batch=flags["batch"], device=flags["device"])
     return Comparing(
         _wanted(out, flags), flags["videos"], Effort(plan, lstm, heads), flags["folds"],
         flags["inner"], tuple(range(flags["seeds"])),

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
 from pipeline.heads import _trivial
-from pipeline.heads._evaluate import Interval, bootstrap, hits, mean_class_accuracy, paired
+from pipeline.heads._evaluate import (
+    ROUNDING,
+    Interval,
+    bootstrap,
+    hits,
+    mean_class_accuracy,
+    paired,
+)
 from pipeline.heads._examples import Examples
 from pipeline.heads._field import Effort, Entry, Stream, entries
 from pipeline.heads._load import Wanted, load
@@ -108,7 +115,7 @@ class Comparison:
             verdict = "within noise" if gain.holds_zero else "clear"
             said.append(f"best against {line.row}: {gain}, {verdict}")
         leak = self.difference(trivial, self.lines[0])
-        if leak.low > 0:
+        if leak.low > ROUNDING:
             said.append(
                 f"warning: {trivial.head} alone is above chance by {leak}: part of every figure "
                 "here may come from that"

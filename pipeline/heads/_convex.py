@@ -7,7 +7,7 @@ is exact and turns thousands of columns into tens: nested cross-validation takes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -62,19 +62,20 @@ class Problem:
     start: Tensor | None = None
 
     @classmethod
-    def of(cls, head: LinearHead, batches: Sequence[Batch]) -> Problem:
+    def of(cls, head: LinearHead, batches: Iterable[Batch]) -> Problem:
         """Gather the examples of the training batches."""
         xs, targets, weights = [], [], []
-        segments = sum(len(batch.mask) for batch in batches)
+        segments = 0
         with torch.no_grad():
             for batch in batches:
                 pooled, owner = head.examples(batch)
                 count = torch.bincount(owner, minlength=len(batch.mask))
                 xs.append(pooled)
                 targets.append(batch.targets[owner])
-                weights.append(1.0 / (count[owner].double() * segments))
+                weights.append(1.0 / count[owner].double())
+                segments += len(batch.mask)
         x, basis = _reduced(torch.cat(xs).double())
-        return cls(head, x, basis, torch.cat(targets), torch.cat(weights))
+        return cls(head, x, basis, torch.cat(targets), torch.cat(weights) / segments)
 
     def solve(self, l2: float) -> float:
         """Write the optimal weights for a penalty into the head; return the mean cross-entropy.

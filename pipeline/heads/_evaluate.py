@@ -18,6 +18,7 @@ MOST_DRAWS, LEAST_DRAWS = 10_000, 1_000
 COUNTS_DRAWN = 10_000_000  # draws times groups: with many groups fewer draws do, in a few seconds
 COUNTS_AT_ONCE = 2_000_000  # bounds the memory
 LEVEL = 0.95
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Interval:
     @property
     def holds_zero(self) -> bool:
         """True when a difference with this interval lies within noise."""
-        return self.low <= 0.0 <= self.high
+        return self.low <= ROUNDING and self.high >= -ROUNDING
 
 
 def hits(probabilities: Floats, targets: NDArray[np.int64], top: int = 1) -> Floats:

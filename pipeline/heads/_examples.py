@@ -1,8 +1,8 @@
 """Labelled feature sequences in memory, and what training asks of any source of batches.
 
 `Data` is the narrow door between features and training: numbers of segments go in, padded
-batches come out. `Examples` holds everything in memory, which suits a light head on features up
-to some gigabytes; `pipeline.heads._streamed` reads larger sets from the store batch by batch.
+batches come out. `Examples` holds everything in memory; `pipeline.heads._load.Stored` reads sets
+that are too large for that from the store, batch by batch.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Examples:
             raise UsageError(f"segments, labels and rows differ in number: {sorted(sizes)}")
         for k, key in enumerate(self.keys):
             lengths = {len(rows[k]) for rows in self.rows}
-            if len(lengths) != 1 or 0 in lengths:
+            if len(lengths) > 1 or 0 in lengths:
                 raise UsageError(
                     f"segment {key}: its streams {', '.join(self.streams)} have "
                     f"{sorted(lengths)} rows, expected one and the same number of at least 1"

@@ -121,7 +121,10 @@ class Head(nn.Module):
         return ()
 
     def settle(self, batches: Iterable[Batch]) -> None:
-        """Fix what is measured on the training segments, not learned: means and deviations."""
+        """Fix what is measured on the training segments, not learned: means and deviations.
+
+        The batches can be gone through more than once.
+        """
 
     def forward(self, batch: Batch) -> Tensor:
         """Return probabilities (B, C) of the segments."""
@@ -138,14 +141,17 @@ def masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
     return (rows * weight).sum(1) / weight.sum(1)
 
 
-def moments(batches: Iterable[Batch], stream: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) over all rows of a stream; 1 where a column is constant."""
+def moments(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) over all rows, streams side by side.
+
+    The deviation is 1 where a column is constant.
+    """
     count, total, square = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
-        rows = batch.rows[stream][batch.mask].double()
+        rows = torch.cat(batch.rows, -1)[batch.mask].double()
         count += len(rows)
-        total = total + rows.sum(0)
-        square = square + rows.square().sum(0)
+        total = total.to(rows.device) + rows.sum(0)
+        square = square.to(rows.device) + rows.square().sum(0)
     mean = total / count
     deviation = (square / count - mean.square()).clamp_min(0).sqrt()
     deviation[deviation < 1e-6] = 1.0

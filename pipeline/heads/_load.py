@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import manifests
 from manifests import Manifest
 from pipeline.errors import UsageError
 from pipeline.heads._examples import Examples
-from pipeline.heads._head import Task
+from pipeline.heads._head import Batch, Task
 from pipeline.heads.dataset import Coverage, FeatureDataset
 from pipeline.store import FeatureStore
 
 NAMED_IN_ERRORS = 5
 GROUP_COLUMN = "group"
+BYTES_OF_A_FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Wanted:
         Column of the manifest that names the groups; ``video`` groups by video.
     common : bool
         Go on with the segments that all recipes have where they differ.
+    memory_bytes : int
+        Features larger than this are read from the store batch by batch.
     """
 
     out: Path
@@ -46,10 +49,54 @@ class Wanted:
     manifest: Path | None = None
     group_column: str = GROUP_COLUMN
     common: bool = False
+    memory_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True)
+class Stored(Examples):
+    """Segments whose rows stay in the store; `rows` is empty.
+
+    Attributes
+    ----------
+    data : FeatureDataset
+    places : tuple of int
+        Number of each segment in `data`.
+    number : int or None
+        The one stream that is shown; None shows all.
+    """
+
+    data: FeatureDataset
+    places: tuple[int, ...]
+    number: int | None = None
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """D of each stream."""
+        return self.data.dims if self.number is None else (self.data.dims[self.number],)
+
+    def batch(self, chosen: Sequence[int]) -> Batch:
+        """Read some segments, padded to the longest of them."""
+        found = self.data.__getitems__([self.places[k] for k in chosen]).head_input
+        return found if self.number is None else found.stream(self.number)
+
+    def keep(self, chosen: Sequence[int]) -> Stored:
+        """Return some of the segments, in the order given."""
+        return replace(
+            self,
+            keys=tuple(self.keys[k] for k in chosen),
+            groups=tuple(self.groups[k] for k in chosen),
+            splits=tuple(self.splits[k] for k in chosen),
+            targets=self.targets[list(chosen)],
+            places=tuple(self.places[k] for k in chosen),
+        )
+
+    def stream(self, number: int) -> Stored:
+        """Return the same segments with one stream only."""
+        return replace(self, streams=(self.streams[number],), number=number)
 
 
 def load(wanted: Wanted, classes: Sequence[str] = ()) -> tuple[Examples, Coverage]:
-    """Read everything into memory.
+    """Open features for training, in memory where they fit.
 
     Raises
     ------
@@ -58,20 +105,30 @@ def load(wanted: Wanted, classes: Sequence[str] = ()) -> tuple[Examples, Coverag
         not set.
     """
     manifest = manifests.load(wanted.manifest) if wanted.manifest else None
-    names = wanted.recipes
-    data = FeatureDataset(wanted.out, names, manifest, classes=classes, in_memory=True)
+    data = FeatureDataset(wanted.out, wanted.recipes, manifest, classes=classes)
     _refuse_differing(wanted, data.coverage)
-    samples = [data[number] for number in range(len(data))]
-    examples = Examples(
+    stored = Stored(
         keys=data.keys,
         groups=_groups(wanted, data, manifest),
         splits=data.splits,
         task=Task(data.classes, data.multi_label),
         targets=data.targets,
         streams=data.recipes,
-        rows=tuple(tuple(sample.rows[k] for sample in samples) for k in range(len(data.dims))),
+        rows=(),
+        data=data,
+        places=tuple(range(len(data))),
     )
-    return examples, data.coverage
+    if int(data.lengths.sum()) * sum(data.dims) * BYTES_OF_A_FLOAT > wanted.memory_bytes:
+        return stored, data.coverage
+    return _in_memory(stored), data.coverage
+
+
+def _in_memory(stored: Stored) -> Examples:
+    samples = [stored.data[k] for k in stored.places]
+    streams = range(len(stored.dims))
+    rows = tuple(tuple(sample.rows[k] for sample in samples) for k in streams)
+    shared = {f.name: getattr(stored, f.name) for f in fields(Examples) if f.name != "rows"}
+    return Examples(**shared, rows=rows)
 
 
 def _refuse_differing(wanted: Wanted, coverage: Coverage) -> None:

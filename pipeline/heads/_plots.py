@@ -65,7 +65,8 @@ def _curves(folder: Path, report: Report) -> Path:
 def _predictions(folder: Path, data: Examples, report: Report) -> Path:
     classes = data.task.classes
     fold_of = {k: fold.name for fold in report.folds for k in fold.test}
-    rows: list[Sequence[Any]] = [("key", "label", "fold", "predicted", *classes)]
+    head = ("key", "label", "fold", "predicted", *(f"p({name})" for name in classes))
+    rows: list[Sequence[Any]] = [head]
     for k, probabilities in zip(report.tested.tolist(), report.probabilities, strict=True):
         label = "|".join(classes[c] for c in data.labels[k])
         best = classes[int(probabilities.argmax())]

@@ -11,7 +11,7 @@ the epoch alone, and weights, optimiser and curve are saved after every epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -151,7 +151,7 @@ def fit(head: Head, job: Job, plan: Plan) -> list[History]:
         return found
     device = torch.device(plan.device)
     head.to(device)
-    head.settle(_batches(job.data, job.train, plan))
+    head.settle(Batches(job.data, job.train, plan))
     history = _solve(head, job, plan) if isinstance(head, LinearHead) else descend(head, job, plan)
     head.eval()
     return [history]
@@ -161,15 +161,24 @@ def _named(name: str, watch: Watch) -> Watch:
     return lambda _, point: watch(name, point)
 
 
-def _batches(data: Data, chosen: Sequence[int], plan: Plan, seed: int | None = None) -> list[Batch]:
-    device = torch.device(plan.device)
-    return [batch.to(device) for batch in data.batches(chosen, plan.batch, seed)]
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batches of chosen segments, read anew each time they are gone through."""
+
+    data: Data
+    chosen: Sequence[int]
+    plan: Plan
+
+    def __iter__(self) -> Iterator[Batch]:
+        device = torch.device(self.plan.device)
+        for batch in self.data.batches(self.chosen, self.plan.batch):
+            yield batch.to(device)
 
 
 def _solve(head: LinearHead, job: Job, plan: Plan) -> History:
     """Solve for each penalty, then for the chosen one with the validation segments included."""
     history = History("l2")
-    problem = Problem.of(head, _batches(job.data, job.train, plan))
+    problem = Problem.of(head, Batches(job.data, job.train, plan))
     fixed = head.l2 or (plan.chosen[0] if plan.chosen else 0.0)
     if fixed:
         loss = problem.solve(fixed)
@@ -184,7 +193,7 @@ def _solve(head: LinearHead, job: Job, plan: Plan) -> History:
         job.watch("", point)
     history.chosen = best(history.points).at
     everything = [*job.train, *job.validation]
-    Problem.of(head, _batches(job.data, everything, plan)).solve(history.chosen)
+    Problem.of(head, Batches(job.data, everything, plan)).solve(history.chosen)
     return history
 
 
@@ -265,7 +274,7 @@ def predict(
     probabilities: list[Tensor] = []
     targets: list[Tensor] = []
     with torch.inference_mode():
-        for batch in _batches(data, chosen, plan):
+        for batch in Batches(data, chosen, plan):
             probabilities.append(head(batch).double().cpu())
             targets.append(batch.targets.cpu())
     return torch.cat(probabilities).numpy(), torch.cat(targets).numpy()

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from pipeline.errors import UsageError
 from pipeline.heads._head import Batch, Head, Task, masked_mean, moments, parse_settings
 
-
 CHOICES = {"predict": ("last", "average", "pooled"), "learn": ("steps", "prediction")}
 LEAST_PROBABILITY = 1e-6
+MOST_ROWS_FOR_AXES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,17 @@ class Lstm(Head):
 
     def settle(self, batches: Iterable[Batch]) -> None:
         """Start the normalisation at the moments of the training rows; find the axes."""
-        joined = [batch._replace(rows=(torch.cat(batch.rows, -1),)) for batch in batches]
-        mean, deviation = moments(joined)
+        mean, deviation = moments(batches)
         for name, value in (("running_mean", mean), ("running_var", deviation.square())):
             getattr(self.normalise, name).copy_(value)
         if self.settings.project:
-            rows = torch.cat([batch.rows[0][batch.mask] for batch in joined])
-            self.axes.copy_(_leading_axes((rows - mean) / deviation, self.settings.project))
+            rows: list[Tensor] = []
+            for batch in batches:
+                rows.append(torch.cat(batch.rows, -1)[batch.mask])
+                if sum(map(len, rows)) > MOST_ROWS_FOR_AXES:
+                    break
+            normal = (torch.cat(rows) - mean) / deviation
+            self.axes.copy_(_leading_axes(normal, self.settings.project))
 
     def steps(self, batch: Batch) -> Tensor:
         """Return the scores of every step, (B, T, C); those of padding mean nothing."""
@@ -130,7 +134,7 @@ def _leading_axes(rows: Tensor, count: int) -> Tensor:
     leading = axes[:count].T
     sign = torch.where(leading.sum(0) < 0, -1.0, 1.0)  # an axis has no direction: choose one
     variance = values[:count].square().mean() / len(rows)
-    found = torch.zeros(rows.shape[1], count)
+    found = rows.new_zeros(rows.shape[1], count)
     found[:, : leading.shape[1]] = leading * sign / variance.sqrt()
     return found
 

@@ -161,3 +161,13 @@ def test_groups_come_from_any_column_and_else_from_the_video(feature_store, tmp_
     assert set(by_room.groups) == {"room0", "room1", "room2"}
     with pytest.raises(UsageError, match="no column 'house', found video, label, group, room"):
         load(Wanted(feature_store, (FLOW,), manifest, "house"))
+
+
+@pytest.mark.parametrize("head", ["average", "late-fusion", "lstm"])
+def test_features_too_large_for_memory_give_the_same_head(feature_store, tmp_path, head):
+    flags = ("-f", feature_store, "-e", RGB, "-e", FLOW, "--head", head, "--folds", 2,
+             "--epochs", 2, *(("--set", "hidden=4") if head == "lstm" else ()))  # fmt: skip
+    run(train, *flags, "-c", tmp_path / "memory")
+    run(train, *flags, "-c", tmp_path / "disk", "--memory", 0)
+    one, other = ((tmp_path / n / "head.safetensors").read_bytes() for n in ("memory", "disk"))
+    assert one == other

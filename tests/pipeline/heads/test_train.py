@@ -176,9 +176,11 @@ def test_the_projection_spans_the_leading_axes(make_examples):
     head = new_lstm(data, {**SMALL, "project": "2"})
     head.settle([data.batch(range(30))])
     rows = torch.cat(list(data.rows[0]))
-    centred = rows - rows.mean(0)
-    kept = (centred @ head.axes).square().sum() / centred.square().sum()
+    normal = (rows - rows.mean(0)) / rows.std(0, correction=0)
+    directions = head.axes / head.axes.norm(dim=0)
+    kept = (normal @ directions).square().sum() / normal.square().sum()
     assert kept > 0.95, "three class means span two axes"
+    assert (normal @ head.axes).var(0, correction=0).mean() == pytest.approx(1.0, rel=1e-3)
 
 
 def test_late_fusion_trains_each_stream_by_itself(make_examples):
