@@ -33,7 +33,7 @@ EXIT_INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="pipeline")
 def cli() -> None:
-    r"""Features of frozen video networks, from a list of videos to HDF5.
+    """Features of frozen video networks, from a list of videos to HDF5.
 
     \b
     First steps:

@@ -43,7 +43,7 @@ def diff(
     columns: str,
     min_cosine: float | None,
 ) -> int:
-    r"""Compare the rows of the store OUT with OTHER: .npy files, or HDF5 of any layout.
+    """Compare the rows of the store OUT with OTHER: .npy files, or HDF5 of any layout.
 
     Segments are matched by name: our key or its exported name, else the video's, when it has one
     segment. Each is compared at the shift of rows that suits best; a shift means other sampling,

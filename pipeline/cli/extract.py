@@ -96,11 +96,11 @@ DEFAULT_EXTRACTORS = ("efficientnet-lite0", "efficientnet-lite0-flow")
 @click.option("--proxy", type=click.Path(path_type=Path, dir_okay=False, exists=True),
               default=None, help="File that holds the proxy's address.")  # fmt: skip
 def extract(**flags: Any) -> int:
-    r"""Extract features for every segment of a manifest, and commit them to HDF5.
+    """Extract features for every segment of a manifest, and commit them to HDF5.
 
     \b
       pipeline extract --manifest kinetics400.csv
-      pipeline extract --manifest kinetics400.csv --videos trimmed:/data/k400/val --split val \
+      pipeline extract --manifest kinetics400.csv --videos trimmed:/data/k400/val --split val \\
                        --extractor i3d-rgb --extractor i3d-flow --set i3d-rgb.preset=64/8
 
     Run it again to do what is missing: videos that appeared, segments that were added, failures

@@ -72,7 +72,7 @@ def flow(context: click.Context, /, **flags: Any) -> int:
       pipeline extract --manifest kinetics400.csv --flow-cache flow --extractor i3d-flow
 
     The same command again does only what is missing. The subcommands show flow and exchange it.
-    """  # noqa: D301
+    """
     if context.invoked_subcommand is not None:
         return 0
     if flags["manifest"] is None or flags["flow_cache"] is None:
@@ -104,7 +104,7 @@ def show(out: Path, **chosen: Any) -> None:
     \b
     Example:
       pipeline flow show bike.mp4 --start 2 --seconds 3
-    """  # noqa: D301
+    """
     from pipeline.flow import pictures
 
     stretch = _Stretch(**chosen)
@@ -136,7 +136,7 @@ def export_folder(folder: Path, rule: str, bound: float, **chosen: Any) -> None:
     \b
     Example:
       pipeline flow export bike.mp4 bike_flow --short-side 256 --bound 20
-    """  # noqa: D301
+    """
     from pipeline.flow.folders import write_folder
 
     moved = (flow for _, flow in _flows(_Stretch(**chosen)))
@@ -157,7 +157,7 @@ def import_folder(folder: Path, target: Path, rule: str, bound: float) -> None:
     \b
     Example:
       pipeline flow import tsn/bike bike.npy --rule dense_flow --bound 20
-    """  # noqa: D301
+    """
     import numpy as np
 
     from pipeline.flow import quantise

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import defaultdict
 from importlib import metadata
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _weights(spec: Spec, folder: Path | None) -> str:
     try:
         extractors.digest_weights(spec, folder)
     except WeightsError:
-        return "to fetch"
+        return "to fetch" if spec.weights else "none published"
     return "here"
 
 
@@ -152,13 +153,11 @@ def _report_decoders(troubles: list[str]) -> None:
 def _report_weights(folder: Path | None) -> None:
     import extractors
 
-    here: list[str] = []
-    absent: list[str] = []
+    names: defaultdict[str, list[str]] = defaultdict(list)
     for name in extractors.names():
-        found = _weights(extractors.spec(name), folder) == "here"
-        (here if found else absent).append(name)
-    click.echo(f"weights    here: {', '.join(here) or 'none'}")
-    click.echo(f"           to fetch ('pipeline weights list'): {', '.join(absent) or 'none'}")
+        names[_weights(extractors.spec(name), folder)].append(name)
+    for state, found in sorted(names.items()):
+        click.echo(f"weights    {state}: {', '.join(found)}")
 
 
 def _report_disk(out: Path, troubles: list[str]) -> None:

@@ -44,7 +44,7 @@ MILLISECONDS_PER_SECOND = 1000
 @click.option("--flow", "flow_backend", default="native", show_default=True,
               help="TV-L1 implementation: native, opencv or torch.")  # fmt: skip
 def predict(video: Path, **flags: Any) -> None:
-    r"""Print the best classes of VIDEO, for the whole of it and for each window.
+    """Print the best classes of VIDEO, for the whole of it and for each window.
 
     The first thing to do with new weights: a video whose action you know shows at once whether
     weights, channel order and preprocessing belong together.

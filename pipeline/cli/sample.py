@@ -13,7 +13,7 @@ import click
 @click.option("--seconds", default=2, show_default=True, help="Length of each video, 1 to 60.")
 @click.option("--seed", default=0, show_default=True, help="Equal seeds make equal files.")
 def sample(folder: Path, per_class: int, seconds: int, seed: int) -> None:
-    r"""Make a small labelled set of videos in FOLDER, without the internet.
+    """Make a small labelled set of videos in FOLDER, without the internet.
 
     Photographs that ship in scikit-image are moved by known motions, the five classes (pan left,
     pan right, zoom in, zoom out, rotate), and encoded as H.264, 320x240 at 25 fps. One frame does

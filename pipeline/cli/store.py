@@ -25,7 +25,7 @@ def status(out: Path) -> None:
     \b
     Example:
       pipeline status features
-    """  # noqa: D301
+    """
     from pipeline.store import FeatureStore, Store
 
     store = FeatureStore(out)
@@ -74,7 +74,7 @@ def verify(out: Path) -> int:
     \b
     Example:
       pipeline verify features && echo sound
-    """  # noqa: D301
+    """
     from pipeline import store
 
     report = store.verify(out)
@@ -118,7 +118,7 @@ def export(out: Path, destination: Path, recipe: str | None, form: str, per_vide
     Examples:
       pipeline export features i3d.h5 --recipe i3d-rgb
       pipeline export features c3d.npy --recipe c3d --format npy --per-video
-    """  # noqa: D301
+    """
     from pipeline import store
 
     chosen = _only(store.FeatureStore(out), recipe)
@@ -152,7 +152,7 @@ def compact(out: Path) -> None:
     \b
     Example:
       pipeline compact features
-    """  # noqa: D301
+    """
     from pipeline import store
 
     for name in store.FeatureStore(out):

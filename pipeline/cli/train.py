@@ -91,7 +91,7 @@ def _shared(command: Any) -> Any:
               help="Same seed, same weights.")  # fmt: skip
 @click.option("--again", is_flag=True, help="Replace a finished checkpoint.")
 def train(out: Path, head: str, checkpoint: Path, **flags: Any) -> None:
-    r"""Train a light head on extracted features and say how good it is.
+    """Train a light head on extracted features and say how good it is.
 
     Test segments never share a group with training segments, and validation segments, which
     choose when to stop, come from the training groups. An interrupted training goes on when the
@@ -223,7 +223,7 @@ class _Bar:
 @click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Also write a page here.")  # fmt: skip
 def compare(out: Path, **flags: Any) -> None:
-    r"""Train every suitable head on every recipe with the same splits, and print the table.
+    """Train every suitable head on every recipe with the same splits, and print the table.
 
     Hyper-parameters are chosen inside the training groups of every fold (nested
     cross-validation), intervals come from a bootstrap over groups, differences are paired. Chance

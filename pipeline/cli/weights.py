@@ -30,7 +30,7 @@ _extractors = click.argument("names", nargs=-1, metavar="[EXTRACTOR]...")
 
 @click.group(short_help="List, fetch, verify and convert network weights.")
 def weights() -> None:
-    r"""Look after the weights of the extractors.
+    """Look after the weights of the extractors.
 
     \b
       pipeline weights list                     every file: where it comes from, is it here
@@ -44,7 +44,7 @@ def weights() -> None:
 @_extractors
 @_folder
 def list_(names: tuple[str, ...], folder: Path | None) -> None:
-    r"""List the known weights of each EXTRACTOR (all of them by default).
+    """List the known weights of each EXTRACTOR (all of them by default).
 
     \b
     Example:
@@ -67,7 +67,7 @@ def list_(names: tuple[str, ...], folder: Path | None) -> None:
               help="Another than the default weights, by its name in 'weights list'.")  # fmt: skip
 @_folder
 def fetch(names: tuple[str, ...], which: str, folder: Path | None) -> None:
-    r"""Download the weights of each EXTRACTOR.
+    """Download the weights of each EXTRACTOR.
 
     What broke off is resumed by the same command. A file that does not have the known digest is
     not put in place.
@@ -97,7 +97,7 @@ def fetch(names: tuple[str, ...], which: str, folder: Path | None) -> None:
 @_folder
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], folder: Path | None) -> None:
-    r"""Compare every file of EXTRACTOR (of all by default) that is here with its known digest.
+    """Compare every file of EXTRACTOR (of all by default) that is here with its known digest.
 
     Converted files are also compared with the digest they carry. Exit status 3 when one is wrong.
 
@@ -130,7 +130,7 @@ def verify(context: click.Context, names: tuple[str, ...], folder: Path | None) 
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="File to write.  [default: FILE.safetensors, beside it]")  # fmt: skip
 def convert(file: Path, out: Path | None) -> None:
-    r"""Write the tensors of FILE (.pt, .pth, .pickle, .ckpt, .npz) as safetensors.
+    """Write the tensors of FILE (.pt, .pth, .pickle, .ckpt, .npz) as safetensors.
 
     The twin lies beside its source and is found in its place; features made with either belong
     to the same recipe. Nothing is unpickled but tensors.
