@@ -51,7 +51,7 @@ def predict(video: Path, **flags: Any) -> None:
 
     \b
       pipeline predict cricket.mp4
-      pipeline predict cricket.mp4 -e i3d-rgb -e i3d-flow --set i3d-rgb.mode=whole \
+      pipeline predict cricket.mp4 -e i3d-rgb -e i3d-flow --set i3d-rgb.mode=whole \\
                                    --set i3d-flow.mode=whole
     """
     from pipeline.job import Settings

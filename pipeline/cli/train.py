@@ -99,7 +99,7 @@ def train(out: Path, head: str, checkpoint: Path, **flags: Any) -> None:
 
     \b
       pipeline train --features features -e i3d-rgb --head lstm
-      pipeline train --features features -e i3d-rgb -e i3d-flow --head late-fusion \
+      pipeline train --features features -e i3d-rgb -e i3d-flow --head late-fusion \\
                      --set base=lstm --set weights=1:1.5 --folds group
     """
     import torch
