@@ -204,9 +204,10 @@ class Unexplained(SegmentFailure):
 
 
 class Blocked(SegmentFailure):
-    """An address or scheme that the security rules refuse."""
+    """An address or scheme that the security rules refuse; asked again, as the rules may change."""
 
     code = "blocked"
+    max_attempts = ALWAYS_RETRIED
 
 
 class NotVideo(SegmentFailure):

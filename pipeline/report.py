@@ -161,7 +161,7 @@ def plan_text(plan: Plan, job: Job) -> str:
     for target, counts in zip(job.targets, plan.counts, strict=True):
         parts = [f"{counts.done} done", f"{counts.todo} to do"]
         notes = {
-            "failed before and given up": counts.given_up,
+            "failed before and given up (--retry-failed tries again)": counts.given_up,
             "tried again": counts.retried,
             "with a replaced video": counts.replaced,
         }
