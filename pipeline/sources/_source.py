@@ -201,4 +201,6 @@ def trimmed_name(segment: Segment) -> str | None:
     if segment.end_ms is None:
         return None
     bare = without_extension(segment.video)
+    if bare == segment.video:
+        return segment.key
     return Segment(video=bare, start_ms=segment.start_ms, end_ms=segment.end_ms).key

@@ -117,6 +117,8 @@ class LocalSource:
         bare = without_extension(name)
         candidates = self._index.get(bare.rpartition("/")[2], ())
         if isinstance(candidates, str):
+            if "/" not in bare:  # nearly always, and nothing is left to compare
+                return [candidates]
             candidates = (candidates,)
         agreeing = [path for path in candidates if _one_is_tail(bare, without_extension(path))]
         same_extension = [path for path in agreeing if path.endswith(name[len(bare) :])]
