@@ -66,7 +66,7 @@ CAFFE = Spec(
         Weights(
             name="sports1m",
             file="c3d.pickle",
-            url="https://github.com/DavideA/c3d-pytorch",
+            url="http://imagelab.ing.unimore.it/files/c3d_pytorch/c3d.pickle",
             licence="CC-BY-NC-3.0",
             trained_on="Sports-1M",
             classes="sports1m",
