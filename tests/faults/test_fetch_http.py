@@ -22,7 +22,7 @@ from pipeline.errors import (
     TooLarge,
     UsageError,
 )
-from pipeline.sources import SourceOptions, Sources, open_source
+from pipeline.sources import SourceOptions, Sources, _address, open_source
 from tests.faults import http_server
 from tests.faults.http_server import Server
 
@@ -201,10 +201,21 @@ def test_a_long_pause_is_handed_back_and_kept_by_the_next_run(
     assert len(server.asked(PATH)) == 1
 
 
-def test_a_redirect_to_a_private_address_is_refused(server: Server, options: Options) -> None:
+def test_a_private_address_is_refused_before_it_is_asked(server: Server, options: Options) -> None:
     with pytest.raises(Blocked, match=r"127\.0\.0\.1, which is not a public address"):
         brought(server, options(allow_private=False))
     assert not server.requests
+
+
+@pytest.mark.parametrize("inside", ["169.254.169.254", "127.0.0.2", "[::1]", "10.0.0.1"])
+def test_a_redirect_to_a_private_address_is_refused(
+    server: Server, options: Options, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    monkeypatch.setattr(_address, "is_public", lambda address: address == "127.0.0.1")
+    server.faults[PATH] = [http_server.redirect(f"http://{inside}:{server.server_port}{PATH}")]
+    with pytest.raises(Blocked, match="which is not a public address"):
+        brought(server, options(allow_private=False))
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("limit", [{"max_bytes": 1000}, {"scratch_bytes": 1000}])
