@@ -42,8 +42,8 @@ def worthwhile(window: int, stride: int) -> bool:
 class SharedWindows:
     """I3D's trunk over windows that come one after the other, as its segment gives them.
 
-    Keeps the blocks of the last window (about 120 MB for 64 frames of 224x224). One call runs at
-    a time.
+    Keeps the blocks of the last window (about 120 MB a crop for 64 frames of 224x224). One call
+    runs at a time.
 
     Parameters
     ----------
