@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ _out = click.argument("out", type=click.Path(path_type=Path, file_okay=False, ex
 def status(out: Path) -> None:
     """List the recipes of the store OUT: segments done and failed, rows, labels, splits.
 
+    The last line is what the latest run left: segments to do, and segments without a video.
+
     \b
     Example:
       pipeline status features
@@ -33,6 +36,21 @@ def status(out: Path) -> None:
     for name in store:
         for line in _described(store[name]):
             click.echo(line)
+    for line in _last_run(out):
+        click.echo(line)
+
+
+def _last_run(out: Path) -> list[str]:
+    """Describe the newest of ``OUT/runs/<id>/summary.json``; nothing when there is none."""
+    found = sorted(out.glob("runs/*/summary.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        return []
+    run = json.loads(found[-1].read_text(encoding="utf-8"))
+    return [
+        "",
+        f"last run {run.get('run')}: {run.get('done')} done, {run.get('left')} left, "
+        f"{run.get('without_video')} without a video of {run.get('segments')} segments",
+    ]
 
 
 def _described(features: FeatureSet) -> list[str]:

@@ -282,6 +282,13 @@ def test_commands_say_what_is_there_and_exit_3_on_damage(filled, capsys):
     status, text = run("status", out, capsys=capsys)
     assert not status
     assert "3 done, 1 failed" in text and "gone 1" in text and "walk 3" in text
+    assert "last run" not in text
+    run_folder = out_of(filled) / "runs" / "r7"
+    run_folder.mkdir(parents=True)
+    summary = {"run": "r7", "done": 3, "left": 2, "without_video": 5, "segments": 11}
+    (run_folder / "summary.json").write_text(json.dumps(summary))
+    status, text = run("status", out, capsys=capsys)
+    assert "last run r7: 3 done, 2 left, 5 without a video of 11 segments" in text
     status, text = run("verify", out, capsys=capsys)
     assert status == 0 and "0 damaged, 0 notes" in text
     (filled.shards / "00000.0000.h5").write_bytes(b"")
