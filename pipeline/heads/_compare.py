@@ -7,9 +7,12 @@ trivial baseline are always there: a table without them cannot show a leak.
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +87,7 @@ class Comparison:
     groups : tuple of str
         Of the tested segments.
     about : str
-        Segments, classes, groups, folds, seeds.
+        Segments, classes, groups, folds, seeds; what extraction cost.
     """
 
     lines: tuple[Line, ...]
@@ -175,7 +178,29 @@ def compare(order: Order, progress: Callable[[str], None]) -> Comparison:
         parts = [outcomes[k] for k in entry.fused]
         outcomes[number] = _fused(parts) if parts else bench.measure(entry)
     lines += [bench.line(entry, outcomes[number]) for number, entry in enumerate(listed)]
-    return Comparison(tuple(lines), bench.groups, bench.about)
+    spent = extraction_times(order.wanted.out, [stream.folder for stream in streams])
+    return Comparison(tuple(lines), bench.groups, "\n".join([bench.about, *spent]))
+
+
+def extraction_times(out: Path, folders: Sequence[str]) -> list[str]:
+    """Return, for each set of recipes extracted together, the worker seconds a segment took."""
+    done: Counter[tuple[str, ...]] = Counter()
+    seconds: dict[tuple[str, ...], Counter[str]] = {}
+    for file in sorted(out.glob("runs/*/summary.json")):
+        summary = json.loads(file.read_text("utf-8"))
+        together = tuple(summary["recipes"])
+        if summary["done"] and set(together) & set(folders):
+            done[together] += summary["done"]
+            spent = seconds.setdefault(together, Counter())
+            for activity, value in summary["worker_seconds"].items():
+                spent[activity] += value
+    return [
+        f"extraction of {' and '.join(together)}: "
+        f"{total.total() / done[together]:.2f} s a segment ("
+        + ", ".join(f"{name} {value / done[together]:.2f}" for name, value in total.most_common())
+        + ")"
+        for together, total in seconds.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-MOST_DRAWS, LEAST_DRAWS = 10_000, 1_000
-COUNTS_DRAWN = 10_000_000  # draws times groups: with many groups fewer draws do, in a few seconds
+MOST_DRAWS, LEAST_DRAWS = 10_000, 500
+COUNTS_DRAWN = 4_000_000  # draws times groups: with many groups fewer draws do, in a few seconds
 COUNTS_AT_ONCE = 2_000_000  # bounds the memory
 LEVEL = 0.95
 ROUNDING = 1e-9

@@ -14,6 +14,7 @@ from pipeline.cli.train import compare, train
 from pipeline.errors import UsageError
 from pipeline.frames import Features
 from pipeline.heads import checkpoint
+from pipeline.heads._compare import extraction_times
 from pipeline.heads._load import Wanted, load
 from pipeline.provenance import Recipe
 from pipeline.store import FeatureStore, RecipeShards, SegmentRow
@@ -171,3 +172,15 @@ def test_features_too_large_for_memory_give_the_same_head(feature_store, tmp_pat
     run(train, *flags, "-c", tmp_path / "disk", "--memory", 0)
     one, other = ((tmp_path / n / "head.safetensors").read_bytes() for n in ("memory", "disk"))
     assert one == other
+
+
+def test_the_cost_of_extraction_is_read_from_the_runs(feature_store):
+    folder = FeatureStore(feature_store).folder(FLOW)
+    for run_id, seconds in (("a", 2.0), ("b", 4.0)):
+        (feature_store / "runs" / run_id).mkdir(parents=True)
+        note = {"recipes": [folder], "done": 3, "worker_seconds": {"flow": seconds, "embed": 1.0}}
+        (feature_store / "runs" / run_id / "summary.json").write_text(json.dumps(note))
+    assert extraction_times(feature_store, [folder]) == [
+        f"extraction of {folder}: 1.33 s a segment (flow 1.00, embed 0.33)"
+    ]
+    assert extraction_times(feature_store, ["another"]) == []
