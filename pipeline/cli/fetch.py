@@ -145,9 +145,10 @@ def _run(flags: dict[str, Any], job: Any, manifest: Any, plan: Any, journal: Any
     from tqdm import tqdm
 
     from pipeline.fetch import fetch as run
+    from pipeline.fetch import make_plan
     from pipeline.fetch_report import summary, work_is_left, write_files
 
-    done, written, interrupted = set(plan.done), 0, False
+    done, written, whole, interrupted = set(plan.done), 0, False, False
     with tqdm(total=len(plan.todo), unit="segment", mininterval=1.0, disable=None) as bar:
 
         def note(outcome: Any) -> None:
@@ -161,9 +162,12 @@ def _run(flags: dict[str, Any], job: Any, manifest: Any, plan: Any, journal: Any
         try:
             with _executor(flags) as (executor, width):
                 run(plan, job, flags["videos"], executor, note, width=width)
+            whole = True
         except KeyboardInterrupt:
             interrupted = True
         finally:
+            if not whole:  # what was in hand came, and nobody was told
+                done = make_plan(manifest, job, journal.known, retry_failed=False).done
             found = write_files(job.into, manifest, done, journal.known)
     click.echo(summary(found, journal.known, written))
     if interrupted:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.fetch import fetch as command
+from pipeline.errors import FAILURES
 from tests.faults import http_server
 from tests.faults.http_server import Fault, Server
 from tests.faults.small_videos import marked
@@ -76,6 +77,10 @@ def arguments(server: Server, listed: Path, into: Path, jobs: int = 16) -> list[
     ]
 
 
+def may_yet_come(state: str) -> bool:
+    return state != "done" and FAILURES[state].max_attempts > 1
+
+
 def states(into: Path) -> Counter[str]:
     found = json.loads((into / "coverage.json").read_text())
     for kind in ("split", "class"):
@@ -102,8 +107,7 @@ def test_every_segment_is_accounted_for(server: Server, tmp_path: Path, segments
         assert states(into) == expected
         print(f"run {number + 1}: {segments} segments in {took:.1f} s, {dict(expected)}")
         if number == 1:
-            transient = {n for n, kind in troubled.items() if TROUBLES[kind][2] not in
-                         ("done", "gone", "not_video", "blocked")}  # fmt: skip
+            transient = {n for n, kind in troubled.items() if may_yet_come(TROUBLES[kind][2])}
             again = {path for path, _ in server.requests[asked:]}
             assert again == {f"/{name(n)}" for n in transient}
     with (into / "failures.csv").open(newline="") as file:
@@ -152,3 +156,36 @@ def test_a_killed_fetch_goes_on_where_it_was(server: Server, tmp_path: Path) -> 
     assert resumed == {name(number) for number in (20, 21, 22)}
     assert all(path.read_bytes() == server.files[f"/{path.name}"] for path in into.glob("*.mp4"))
     assert not list((into / ".fetch" / "parts").iterdir())
+
+
+def test_ctrl_c_keeps_what_came_and_accounts_for_it(server: Server, tmp_path: Path) -> None:
+    listed, into = tmp_path / "list.csv", tmp_path / "videos"
+    prepare(server, listed, 60)
+    server.faults.clear()
+    for number in range(20, 60):
+        server.faults[f"/{name(number)}"] = [http_server.stall(1000)]
+    command_line = arguments(server, listed, into, jobs=3)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "fetch", *command_line],
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        until = time.monotonic() + 30
+        while len(list(into.glob("*.mp4"))) < 20 and time.monotonic() < until:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        said, complained = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "the same command goes on" in complained
+    assert "left" in said
+    there = {path.stem for path in into.glob("*.mp4")}
+    assert 20 <= len(there) < 60
+    assert states(into)["done"] >= 20
+    assert set((into / "committed.txt").read_text().split()) <= there
+    server.faults.clear()
+    assert command.main(command_line, standalone_mode=False) == 0
+    assert states(into) == {"done": 60}
