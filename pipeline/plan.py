@@ -31,6 +31,8 @@ ASSUMED_SECONDS = 300.0
 """Length of an open-ended segment whose file is not at hand; Sports-1M averages 336 s."""
 BYTES_PER_NUMBER = {"float32": 4, "float16": 2}
 BYTES_OF_TIMES = 16
+AGELESS = 0
+"""Modification time of a file that was downloaded for the occasion: it cannot have been replaced."""
 
 
 Locate = Callable[[Segment], Located | None]
@@ -161,7 +163,7 @@ def _given_up(failure: FailureRow, located: Located | None) -> bool:
 
 def _replaced(stamp: tuple[int, int], located: Located | None) -> bool:
     """Whether the file on disk is another than the one that was decoded."""
-    if located is None or located.scratch:
+    if located is None or located.scratch or stamp[1] == AGELESS:
         return False
     return stamp != (located.size, located.mtime_ns)
 
