@@ -1,12 +1,12 @@
 """Over two hundred frame pairs of the real videos, the same ones on every machine.
 
 Every video gives pairs from five places; the sizes cycle through those that networks take, native
-ones, odd ones and tiny ones. Two pairs in a row are far apart in a cut, so that "violent" is there.
+ones, odd ones and tiny ones. Every fifth pair skips two frames, for violent motion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -21,10 +21,24 @@ DARKENED = 9
 """Every so many-th pair is darkened to an eighth, for want of dark films."""
 
 
-def pairs() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield name, previous and following grey uint8 frames."""
+def videos() -> list[Path]:
+    """Return the real videos, in a fixed order; none where the data folder is absent."""
+    return sorted(path for path in VIDEOS.rglob("*") if path.suffix in SUFFIXES)
+
+
+def consecutive(
+    video: Path, places: Sequence[int], size: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield grey frames k and k + 1 of a video for each place k, at a size (width, height)."""
+    frames = _decoded(video)
+    for place in places:
+        yield _grey(frames[place], size), _grey(frames[place + 1], size)
+
+
+def pairs(chosen: Sequence[Path]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield name, previous and following grey uint8 frames of some videos."""
     number = 0
-    for video in sorted(path for path in VIDEOS.rglob("*") if path.suffix in SUFFIXES):
+    for video in chosen:
         frames = _decoded(video)
         for place in PLACES if len(frames) > 8 else ():
             at = int(place * (len(frames) - 4))

@@ -35,8 +35,12 @@ class NativeBackend:
     def __call__(self, previous: Gray, following: Gray, /) -> Field:
         """Return ``(H, W, 2)`` float32, pixels per frame, of two ``(H, W)`` uint8 frames.
 
-        The first call of a process compiles the kernels or loads them from the disk.
+        The first call of a process compiles the kernels or loads them from the disk. Equal frames
+        have zero flow, which is not computed.
         """
+        check_pair(previous, following)
+        if np.array_equal(previous, following):
+            return np.zeros((*previous.shape, 2), np.float32)
         flow, _, _ = self.solve(previous, following)
         return flow
 
@@ -44,7 +48,6 @@ class NativeBackend:
         """Return the flow, the iterations made, and those past the stop test inside a block."""
         from pipeline.flow.kernels import solver
 
-        check_pair(previous, following)
         given = self.parameters
         settings = solver.Settings(
             step=given.tau,

@@ -73,6 +73,12 @@ def test_identical_frames_give_exactly_zero(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ODDITIES)
+def test_the_solver_itself_gives_zero_for_identical_frames(kind: str) -> None:
+    moved, _, _ = NativeBackend(flow.DEFAULTS).solve(ODDITIES[kind], ODDITIES[kind])
+    assert not moved.any()
+
+
+@pytest.mark.parametrize("kind", ODDITIES)
 @pytest.mark.parametrize("other", ODDITIES)
 def test_nothing_makes_it_other_than_finite(kind: str, other: str) -> None:
     moved = flow.tvl1(ODDITIES[kind], ODDITIES[other]).data
