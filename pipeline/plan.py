@@ -138,7 +138,7 @@ def _item(
     attempts = 0
     for number, (counts, known) in enumerate(zip(plan.counts, committed, strict=True)):
         stamp = known.done.get(segment.key)
-        if stamp is not None and not _replaced(stamp, located):
+        if stamp is not None and (stamp[1] == AGELESS or not _replaced(stamp, located)):
             counts.done += 1
             continue
         failure = known.failures.get(segment.key)
@@ -163,7 +163,7 @@ def _given_up(failure: FailureRow, located: Located | None) -> bool:
 
 def _replaced(stamp: tuple[int, int], located: Located | None) -> bool:
     """Whether the file on disk is another than the one that was decoded."""
-    if located is None or located.scratch or stamp[1] == AGELESS:
+    if located is None or located.scratch:
         return False
     return stamp != (located.size, located.mtime_ns)
 

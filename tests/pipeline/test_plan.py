@@ -108,3 +108,12 @@ def test_small_runs_give_every_worker_some_work() -> None:
 def test_limit_counts_within_the_split() -> None:
     segments = [segment(f"v{n}", split="val" if n % 2 else "train") for n in range(10)]
     assert [s.video for s in limited(segments, "val", 2)] == ["v1", "v3"]
+
+
+def test_a_download_is_not_taken_for_a_replaced_file_and_a_file_settles_a_dead_link() -> None:
+    key = "a_000000_000010"
+    downloaded = Committed(done={key: (900, 0)}, failures={})
+    assert not make_plan([segment("a")], [TARGET], [downloaded], lambda s: FILE).items
+    gone = FailureRow(key, "gone", "404", 1)
+    assert plan_of([segment("a")], failures=[gone]).items
+    assert not plan_of([segment("a")], failures=[gone], locate=lambda s: None).items
