@@ -7,12 +7,9 @@ trivial baseline are always there: a table without them cannot show a leak.
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
 from pipeline.heads import _trivial
+from pipeline.heads._cost import extraction_times
 from pipeline.heads._evaluate import (
     ROUNDING,
     Interval,
@@ -30,7 +28,7 @@ from pipeline.heads._evaluate import (
 )
 from pipeline.heads._examples import Examples
 from pipeline.heads._field import Effort, Entry, Stream, entries
-from pipeline.heads._load import Wanted, load
+from pipeline.heads._load import NAMED_IN_ERRORS, Wanted, load
 from pipeline.heads._nested import Candidate, Scheme, nested
 from pipeline.heads._published import PUBLISHED
 from pipeline.heads._run import choose_folds
@@ -173,34 +171,19 @@ def compare(order: Order, progress: Callable[[str], None]) -> Comparison:
     lines = [bench.chance(), bench.trivial(store[streams[0].folder])]
     listed = entries(streams, order.effort)
     outcomes: dict[int, _Measured] = {}
+    about = [bench.about]
     for number, entry in sorted(enumerate(listed), key=lambda pair: bool(pair[1].fused)):
         progress(f"{entry.row}: {entry.head}")
         parts = [outcomes[k] for k in entry.fused]
-        outcomes[number] = _fused(parts) if parts else bench.measure(entry)
-    lines += [bench.line(entry, outcomes[number]) for number, entry in enumerate(listed)]
-    spent = extraction_times(order.wanted.out, [stream.folder for stream in streams])
-    return Comparison(tuple(lines), bench.groups, "\n".join([bench.about, *spent]))
-
-
-def extraction_times(out: Path, folders: Sequence[str]) -> list[str]:
-    """Return, for each set of recipes extracted together, the worker seconds a segment took."""
-    done: Counter[tuple[str, ...]] = Counter()
-    seconds: dict[tuple[str, ...], Counter[str]] = {}
-    for file in sorted(out.glob("runs/*/summary.json")):
-        summary = json.loads(file.read_text("utf-8"))
-        together = tuple(summary["recipes"])
-        if summary["done"] and set(together) & set(folders):
-            done[together] += summary["done"]
-            spent = seconds.setdefault(together, Counter())
-            for activity, value in summary["worker_seconds"].items():
-                spent[activity] += value
-    return [
-        f"extraction of {' and '.join(together)}: "
-        f"{total.total() / done[together]:.2f} s a segment ("
-        + ", ".join(f"{name} {value / done[together]:.2f}" for name, value in total.most_common())
-        + ")"
-        for together, total in seconds.items()
-    ]
+        try:
+            outcomes[number] = _fused(parts) if parts else bench.measure(entry)
+        except UsageError as error:
+            if len(entry.streams) == 1:
+                raise
+            about.append(f"left out: {entry.row}, {entry.head}: {error}")
+    lines += [bench.line(listed[number], outcomes[number]) for number in sorted(outcomes)]
+    about += extraction_times(order.wanted.out, [stream.folder for stream in streams])
+    return Comparison(tuple(lines), bench.groups, "\n".join(about))
 
 
 @dataclass(frozen=True)
@@ -223,10 +206,11 @@ class _Bench:
     def __init__(self, order: Order, streams: Sequence[Stream]) -> None:
         self._order = order
         self._streams = {stream.folder: stream for stream in streams}
-        self._sets: dict[tuple[str, ...], Examples] = {}
-        self._keys: tuple[str, ...] = ()
-        every = load(replace(order.wanted, recipes=tuple(self._streams)))[0]
-        self._keys = every.keys
+        alone = {name: load(replace(order.wanted, recipes=(name,)))[0] for name in self._streams}
+        self._keys = _common_keys(alone, order.wanted.common)
+        self._sets: dict[tuple[str, ...], Examples] = {
+            (name,): _of_keys(found, self._keys) for name, found in alone.items()
+        }
         self.data = self.examples((streams[0].folder,))
         if self.data.task.multi_label:
             raise UsageError(
@@ -246,11 +230,16 @@ class _Bench:
         )
 
     def examples(self, streams: tuple[str, ...]) -> Examples:
-        """Return the common segments under some recipes."""
+        """Return the common segments under some recipes, rows joined by time.
+
+        Raises
+        ------
+        UsageError
+            When a segment has no row that starts at the same time under all of them.
+        """
         if streams not in self._sets:
             found = load(replace(self._order.wanted, recipes=streams))[0]
-            place = {key: k for k, key in enumerate(found.keys)}
-            self._sets[streams] = found.keep([place[key] for key in self._keys])
+            self._sets[streams] = _of_keys(found, self._keys)
         return self._sets[streams]
 
     def measure(self, entry: Entry) -> _Measured:
@@ -309,6 +298,35 @@ class _Bench:
             hit=hit,
             **known,
         )
+
+
+def _common_keys(alone: Mapping[str, Examples], common: bool) -> tuple[str, ...]:
+    """Return the segments that all recipes have, in the first one's order."""
+    every = set().union(*(found.keys for found in alone.values()))
+    shared = set.intersection(*(set(found.keys) for found in alone.values()))
+    for name, found in alone.items():
+        lacking = sorted(every - set(found.keys))
+        if lacking and not common:
+            raise UsageError(
+                f"{name} lacks {len(lacking)} segments that other recipes have: "
+                f"{', '.join(lacking[:NAMED_IN_ERRORS])}; extract them, or give --common to use "
+                "only the segments that all recipes have"
+            )
+    if not shared:
+        raise UsageError("no segment has features of all recipes; compare fewer of them")
+    first = next(iter(alone.values()))
+    return tuple(key for key in first.keys if key in shared)
+
+
+def _of_keys(found: Examples, keys: Sequence[str]) -> Examples:
+    place = {key: k for k, key in enumerate(found.keys)}
+    lost = [key for key in keys if key not in place]
+    if lost:
+        raise UsageError(
+            f"{len(lost)} segments have no row common to {', '.join(found.streams)}: "
+            f"{', '.join(lost[:NAMED_IN_ERRORS])}"
+        )
+    return found.keep([place[key] for key in keys])
 
 
 def _name(line: Line) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.heads._evaluate import confusion
 from pipeline.heads._examples import Examples
 from pipeline.heads._run import Report
 
@@ -36,11 +37,8 @@ def write_report(folder: Path, data: Examples, report: Report) -> list[Path]:
 
 def confusion_of(data: Examples, report: Report) -> NDArray[np.int64]:
     """Return counts of the tested segments, rows true classes, columns predicted, (C, C)."""
-    classes = len(data.task.classes)
-    table = np.zeros((classes, classes), np.int64)
     true = data.targets.numpy()[report.tested]
-    np.add.at(table, (true, report.probabilities.argmax(1)), 1)
-    return table
+    return confusion(report.probabilities, true, len(data.task.classes))
 
 
 def _rows(path: Path, rows: Sequence[Sequence[Any]]) -> Path:

@@ -28,7 +28,7 @@ from pipeline.heads._head import Head, build
 from pipeline.heads._splits import Fold
 from pipeline.heads._train import History, Job, Plan, Point, fit, predict
 
-WORKING = "working"
+WORKING, FINAL_STATE = "working", "final.safetensors"
 
 
 @dataclass(frozen=True)
@@ -127,19 +127,17 @@ def run(data: Examples, order: Order, folder: Path, progress: Progress) -> Repor
     folds = choose_folds(data, order.folds, order.plan.seed)
     found = np.full((len(data), len(data.task.classes)), np.nan)
     curves: list[list[History]] = []
-    head = _new_head(data, order, folds[0].train)
     for number, fold in enumerate(folds):
         head = _new_head(data, order, fold.train)
         job = _fold_job(data, order, fold, working / f"fold-{number}.safetensors")
         job = job._replace(watch=partial(progress, fold.name))
         curves.append(fit(head, job, order.plan))
         found[list(fold.test)] = predict(head, data, fold.test, order.plan)[0]
-    if len(folds) > 1:
-        head = _final(data, order, curves, working / "final.safetensors")
+    final = head if len(folds) == 1 else _final(data, order, curves, working / FINAL_STATE)
     tested = np.flatnonzero(~np.isnan(found[:, 0]))
     figures = _figures(data, found[tested], tested)
     shutil.rmtree(working)
-    return Report(folds, curves, tested, found[tested], figures, head)
+    return Report(folds, curves, tested, found[tested], figures, final)
 
 
 def _claim(working: Path, data: Examples, order: Order) -> Path:

@@ -14,10 +14,10 @@ from pipeline.cli.train import compare, train
 from pipeline.errors import UsageError
 from pipeline.frames import Features
 from pipeline.heads import checkpoint
-from pipeline.heads._compare import extraction_times
+from pipeline.heads._cost import extraction_times
 from pipeline.heads._load import Wanted, load
 from pipeline.provenance import Recipe
-from pipeline.store import FeatureStore, RecipeShards, SegmentRow
+from pipeline.store import FeatureStore, RecipeShards, SegmentRow, Store
 
 RGB, FLOW = "efficientnet-lite0", "efficientnet-lite0-flow"
 
@@ -184,3 +184,26 @@ def test_the_cost_of_extraction_is_read_from_the_runs(feature_store):
         f"extraction of {folder}: 1.33 s a segment (flow 1.00, embed 0.33)"
     ]
     assert extraction_times(feature_store, ["another"]) == []
+
+
+def test_streams_that_do_not_line_up_are_still_fused_by_score(feature_store):
+    """Shifted rows have no common start: learned fusion is left out and named, the rest stands."""
+    store = FeatureStore(feature_store)
+    shifted = Recipe(FLOW, {**store[FLOW].recipe["settings"], "min_coverage": 0.5})
+    shards = RecipeShards.create(feature_store, shifted)
+    items = store[FLOW].items
+    rows = []
+    for k, key in enumerate(items["key"].tolist()):
+        vectors, seconds = store[FLOW][key]
+        rows.append(
+            SegmentRow(key=key, video=items["video"][k], start_seconds=0.0,
+                       end_seconds=float("nan"), label=items["label"][k], group=items["group"][k],
+                       features=Features(vectors, seconds + 0.08))
+        )  # fmt: skip
+    whole = Store.open(feature_store)
+    for bucket in range(2):
+        shards.commit(bucket, [r for r in rows if whole.bucket(r.key) == bucket], [], {})
+    result = run(compare, "-f", feature_store, "-e", store.folder(RGB), "-e", shifted.folder,
+                 "--heads", "average,late-fusion", "--inner", 2, "--folds", 2)  # fmt: skip
+    assert "left out: two-stream, both, learned fusion" in result.output
+    assert "mean; scores averaged" in result.output
