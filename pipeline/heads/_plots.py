@@ -28,7 +28,7 @@ def write_report(folder: Path, data: Examples, report: Report) -> list[Path]:
     if not data.task.multi_label:
         files.append(_confusion(folder, data, report))
     if find_spec("matplotlib"):
-        files.append(_draw_curves(folder / "curves.png", report))
+        files.append(_draw_curves(folder / "curves.png", data, report))
         if not data.task.multi_label:
             table = confusion_of(data, report)
             files.append(draw_confusion(folder / "confusion.png", table, data.task.classes))
@@ -88,7 +88,7 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _draw_curves(path: Path, report: Report) -> Path:
+def _draw_curves(path: Path, data: Examples, report: Report) -> Path:
     """One panel for the losses, one for the score; a line per fold and network."""
     figure = _figure(2 * INCHES, INCHES)
     losses, scores = figure.subplots(1, 2)
@@ -100,6 +100,10 @@ def _draw_curves(path: Path, report: Report) -> Path:
             losses.plot(at, [p.validation_loss for p in history.points], colour, alpha=0.6)
             scores.plot(at, [p.validation_score for p in history.points], colour, alpha=0.6)
             scores.axvline(history.chosen, color=colour, alpha=0.2)
+    if len(report.curves[0]) == len(data.streams):
+        for number, stream in enumerate(data.streams):
+            scores.plot([], [], f"C{number}", label=stream)
+        scores.legend(loc="lower right", fontsize="small")
     unit = report.curves[0][0].unit
     for panel in (losses, scores):
         panel.set_xlabel(unit)
