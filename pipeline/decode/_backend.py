@@ -79,6 +79,8 @@ class Wishes:
 
     Attributes
     ----------
+    info : VideoInfo
+        The video.
     start : Fraction
         The earliest time of any grid.
     sparse : bool
@@ -91,11 +93,11 @@ class Wishes:
         bound = info.nominal_fps * WORTH_SKIPPING
         self.sparse = may_skip and all(rate is not None and rate <= bound for rate in rates)
         self._grids = grids
-        self._info = info
+        self.info = info
 
     def judge(self) -> Judge:
         """Return a judge that has seen no frame yet."""
-        return Judge(followers(self._grids, self._info))
+        return Judge(followers(self._grids, self.info))
 
 
 class Judge:

@@ -274,7 +274,8 @@ def no_frame(refused: FFmpegError | None) -> DecodeError | TooShort | Timeout:
 def orientation_of(frame: VideoFrame) -> Orientation:
     """Return what makes a frame upright, from its display matrix; the nearest quarter turn.
 
-    The matrix maps a stored point (x, y) to (a x + c y, b x + d y), as in QuickTime.
+    The matrix maps a stored point (x, y) to (a x + c y, b x + d y), as in QuickTime. It belongs to
+    the stream; PyAV copies a frame's side data at a cost like that of decoding, so it is read once.
     """
     from av.sidedata.sidedata import Type
 

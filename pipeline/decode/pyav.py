@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.decode._backend import Decoded, Wishes
-from pipeline.decode._container import Clock, no_frame, opened, orientation_of, probe
+from pipeline.decode._container import Clock, no_frame, opened, probe
 from pipeline.decode._extent import missing_bytes
 from pipeline.decode._look_ahead import Gaps, LookAhead
 from pipeline.decode._video import DecodeOptions, VideoInfo
 from pipeline.errors import DecodeError, Timeout
 from pipeline.frames import Pixels
-from pipeline.pixels import Picture
+from pipeline.pixels import UPRIGHT, Orientation, Picture
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -130,6 +130,7 @@ class _Pass:
     ) -> Iterator[Decoded]:
         """Yield the frames of packets, from a sought keyframe on where there is one."""
         whole = keyframe is None
+        orientation = self._wishes.info.orientation
         for frame in self._pictures(self._judged(keyframe, packets)):
             seconds = self._clock.of(frame)
             if keyframe is not None and seconds < keyframe:
@@ -138,7 +139,7 @@ class _Pass:
                 raise _SeekNotTrusted
             whole = True
             yield from self._gaps.before(seconds)
-            yield Decoded(seconds, partial(picture_of, frame))
+            yield Decoded(seconds, partial(picture_of, frame, orientation))
             self._progress = monotonic()
         if not whole:
             raise _SeekNotTrusted
@@ -234,9 +235,8 @@ class _Pass:
             )
 
 
-def picture_of(frame: VideoFrame) -> Picture:
+def picture_of(frame: VideoFrame, orientation: Orientation = UPRIGHT) -> Picture:
     """Return a frame's planes without copying them, or as RGB where they are of a rarer kind."""
-    orientation = orientation_of(frame)
     name = frame.format.name
     if name not in PLANAR_8_BIT or any(plane.line_size <= 0 for plane in frame.planes):
         return Picture((_converted(frame),), orientation=orientation)
