@@ -196,6 +196,21 @@ def fused(streams: Sequence[Features]) -> Features:
             f"the extractors have {', '.join(map(str, sorted(widths)))} classes, expected the "
             "same number of all; predict with one of them"
         )
+    together = joined(streams)
+    total = sum(stream.vectors for stream in together)
+    ends = np.max([stream.seconds[:, 1] for stream in together], axis=0)
+    begins = together[0].seconds[:, 0]
+    return Features(np.asarray(total), np.stack([begins, ends], axis=1))
+
+
+def joined(streams: Sequence[Features]) -> tuple[Features, ...]:
+    """Return the rows of several streams that start at the same microsecond.
+
+    Raises
+    ------
+    UsageError
+        When no two rows start together.
+    """
     starts = [_starts(stream) for stream in streams]
     common = reduce(np.intersect1d, starts)
     if not common.size:
@@ -204,10 +219,10 @@ def fused(streams: Sequence[Features]) -> Features:
             "with --set"
         )
     picked = [np.searchsorted(start, common) for start in starts]
-    total = sum(stream.vectors[rows] for stream, rows in zip(streams, picked, strict=True))
-    ends = [s.seconds[rows, 1] for s, rows in zip(streams, picked, strict=True)]
-    begins = streams[0].seconds[picked[0], 0]
-    return Features(np.asarray(total), np.stack([begins, np.max(ends, axis=0)], axis=1))
+    return tuple(
+        Features(stream.vectors[rows], stream.seconds[rows])
+        for stream, rows in zip(streams, picked, strict=True)
+    )
 
 
 def _starts(stream: Features) -> NDArray[np.int64]:

@@ -30,6 +30,11 @@ MILLISECONDS_PER_SECOND = 1000
     "--set", "settings", multiple=True, metavar="NAME.KEY=VALUE",
     help="A setting of one extractor, e.g. i3d-rgb.weights=rgb_imagenet.pt, i3d-rgb.mode=whole.",
 )  # fmt: skip
+@click.option(
+    "--head", type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of a head that 'pipeline train' made: its classes are printed, from the very "
+    "extractors it was trained on.",
+)  # fmt: skip
 @click.option("--start", type=click.FloatRange(0), default=0.0, show_default=True,
               help="From this second of the video.")  # fmt: skip
 @click.option("--end", type=click.FloatRange(0, min_open=True), default=None,
@@ -53,7 +58,11 @@ def predict(video: Path, **flags: Any) -> None:
       pipeline predict cricket.mp4
       pipeline predict cricket.mp4 -e i3d-rgb -e i3d-flow --set i3d-rgb.mode=whole \\
                                    --set i3d-flow.mode=whole
+      pipeline predict cricket.mp4 --head head
     """
+    if flags["head"] is not None:
+        _predict_with_head(video, flags)
+        return
     from pipeline.job import Settings
     from pipeline.predict import best_classes, fused, video_rows, with_logits
 
@@ -81,6 +90,35 @@ def predict(video: Path, **flags: Any) -> None:
     click.echo(_heading(video, found, [spec.name for spec in specs]))
     for line in _lines(whole, windows):
         click.echo(line)
+
+
+def _predict_with_head(video: Path, flags: dict[str, Any]) -> None:
+    """Print the classes of a trained head, instead of the networks' own."""
+    from pipeline.heads.checkpoint import load
+    from pipeline.job import Settings
+    from pipeline.predict_head import predict_video, set_up
+
+    chosen: dict[str, str] = {}
+    for text in flags["settings"]:
+        target, _, value = text.partition("=")
+        name, _, key = target.rpartition(".")
+        if key != "weights":
+            raise UsageError(f"--set {text}: a head fixes all settings but NAME.weights=FILE")
+        chosen[name] = value
+    trained = load(flags["head"])
+    settings = Settings(device=flags["device"], weights=flags["weights"])
+    specs, settings = set_up(trained, settings, chosen)
+    stretch = _stretch_ms(flags["start"], flags["end"])
+    found = predict_video(video, trained, specs, settings, stretch, flags["top"])
+    if flags["as_json"]:
+        click.echo(json.dumps({"video": str(video), "whole": asdict(found.whole)}, indent=1))
+        return
+    names = " + ".join(spec.name for spec in specs)
+    whole = found.whole
+    click.echo(f"{video.name}: {trained.note.head} on {found.rows} rows of {names}")
+    click.echo(f"{whole.start_seconds:g} s to {whole.end_seconds:g} s")
+    for name, probability, _ in whole.classes:
+        click.echo(f"{probability:11.4f}  {name}")
 
 
 def _stretch_ms(start: float, end: float | None) -> tuple[int, int | None]:
