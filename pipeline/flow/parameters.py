@@ -8,7 +8,17 @@ computed before it.
 
 OpenCV is far from convergence when its stop test fires, so every shortcut shows in the flow. The
 faster presets are therefore *other features*, not approximations of the same ones, and a preset's
-numbers are part of a recipe.
+numbers are part of a recipe. Measured on eight pairs of 340x256, one core of an EPYC (Zen 3), by
+``python -m tests.benchmarks.flow presets``; for scale, OpenCV 4.14 and 5 are 0.027 px and 6 % of
+the levels apart:
+
+========  ============  ==========================  ============================
+preset    ms per pair   mean px from ``faithful``   8-bit levels that differ
+========  ============  ==========================  ============================
+faithful  40            0                           0 %
+quick     16            0.08                        16 %
+draft     11            0.11                        21 %
+========  ============  ==========================  ============================
 """
 
 from __future__ import annotations

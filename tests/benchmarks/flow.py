@@ -47,10 +47,11 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def pairs(size: tuple[int, int], places: int) -> list[Pair]:
-    """Return pairs of four films, from one or two places of each."""
-    return [
+    """Return pairs of four films, from one or two places of each; no repeated frames."""
+    found = [
         pair for name in VIDEO_NAMES for pair in consecutive(VIDEOS / name, PLACES[:places], size)
     ]
+    return [pair for pair in found if not np.array_equal(*pair)]
 
 
 def best(work: Callable[[], object], clock: Callable[[], float], repeats: int = 3) -> float:
