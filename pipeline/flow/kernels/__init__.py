@@ -1,7 +1,8 @@
 """The native TV-L1: kernels written once as vector expressions, compiled by Numba's LLVM.
 
 ``vectors`` is the notation, ``sweep``, ``warp`` and ``median`` the three kernels, ``pyramid`` the
-resizing, ``solver`` the algorithm that calls them, ``compiled`` the cache on the disk.
+resizing, ``stages`` runs them over a level, ``solver`` is the algorithm, ``compiled`` the cache on
+the disk.
 
 Why not plain Numba loops: Numba cannot say that arrays do not overlap, so LLVM leaves loops over
 ten arrays scalar unless every stride is a compile-time constant, which ties a compilation to a

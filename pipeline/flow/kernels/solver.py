@@ -26,32 +26,32 @@ from pipeline.flow.kernels.layout import (
     DUAL_YY,
     FLOW_X,
     FLOW_Y,
-    GRADIENT_X,
-    INVERSE,
     MARGIN,
     array_stride,
     block_count,
     field_floats,
 )
-from pipeline.flow.kernels.median import MERGED, SORTED, merge_rows, pick_rows, sort_row
+from pipeline.flow.kernels.median import MERGED, SORTED
 from pipeline.flow.kernels.pyramid import interleave, resize
+from pipeline.flow.kernels.stages import (
+    ROWS_KEPT,
+    filter_level,
+    row_address,
+    row_index,
+    warp_level,
+)
 from pipeline.flow.kernels.sweep import sweep_row
 from pipeline.flow.kernels.vectors import FLOAT_BYTES, LANES
 from pipeline.flow.kernels.warp import (
     BORDER,
     SCRATCH_ARRAYS,
-    TAP_BYTES,
     TAP_FLOATS,
-    gather_row,
-    linearise_row,
-    place_row,
 )
 
 BLOCK = 4
 """Iterations of a wavefront."""
 SAFETY = 1.5
 """A block runs if the predicted error before its last iteration exceeds the threshold so often."""
-ROWS_KEPT = 8
 CACHE_LINE_FLOATS = 16
 
 
@@ -168,7 +168,7 @@ def solve(previous: Any, following: Any, flow: Any, settings: Any, work: Any) ->
             _leave(work.field, level, work.taps)
     for array in range(2):
         for y in range(level.height):
-            row = _row(level, y) + (FLOW_X + array) * level.stride
+            row = row_index(level, y) + (FLOW_X + array) * level.stride
             for x in range(level.width):
                 flow[y, x, array] = work.field[row + x]
     return iterations, overshoots
@@ -206,23 +206,12 @@ def _enter(number: Any, work: Any) -> Any:
 
 
 @kernel
-def _row(level: Any, y: Any) -> Any:
-    """Return the index of a row's first pixel; -1 and height are the rows outside."""
-    return level.first + y * ARRAYS * level.stride
-
-
-@kernel
-def _row_address(level: Any, y: Any) -> Any:
-    return level.address + y * ARRAYS * level.stride * FLOAT_BYTES
-
-
-@kernel
 def _leave(field: Any, level: Any, planes: Any) -> None:
     """Copy the flow out, x plane then y plane."""
     area = level.height * level.width
     for array in range(2):
         for y in range(level.height):
-            row = _row(level, y) + (FLOW_X + array) * level.stride
+            row = row_index(level, y) + (FLOW_X + array) * level.stride
             for x in range(level.width):
                 planes[array * area + y * level.width + x] = field[row + x]
 
@@ -236,7 +225,7 @@ def _upsample(
         resize(
             (planes, array * height * width, width),
             (height, width),
-            (field, _row(level, 0) + (FLOW_X + array) * level.stride, ARRAYS * level.stride),
+            (field, row_index(level, 0) + (FLOW_X + array) * level.stride, ARRAYS * level.stride),
             (level.height, level.width),
             (height / level.height, width / level.width),
             np.float32(1 / scale_step),
@@ -250,13 +239,13 @@ def _relax(level: Any, at: Any, settings: Any, work: Any) -> Any:
     threshold = settings.epsilon * settings.epsilon * level.height * level.width
     iterations, overshoots = 0, 0
     for _ in range(settings.warps):
-        _warp(level, at, work)
+        warp_level(level, at, work)
         error = np.inf
         rounds = 0
         while error > threshold and rounds < settings.outer_iterations:
             if settings.median:
-                _median(level, FLOW_X, work)
-                _median(level, FLOW_Y, work)
+                filter_level(level, FLOW_X, work)
+                filter_level(level, FLOW_Y, work)
             error, made, missed = _iterate(level, threshold, settings, work, errors)
             rounds += 1
             iterations += made
@@ -301,14 +290,14 @@ def _wavefront(level: Any, block: Any, settings: Any, work: Any, errors: Any) ->
             if y == height:
                 _repeat_last_row(work.field, level)
             errors[k] += sweep_row(
-                _row_address(level, y),
+                row_address(level, y),
                 level.stride * FLOAT_BYTES,
                 level.blocks,
                 zeros if y == height else step,
                 np.float32(settings.bound),
                 np.float32(settings.ratio),
             )
-            row = _row(level, y)
+            row = row_index(level, y)
             for array in (FLOW_X, FLOW_Y):
                 last = row + array * level.stride + width
                 work.field[last] = work.field[last - 1]
@@ -320,7 +309,7 @@ def _wavefront(level: Any, block: Any, settings: Any, work: Any, errors: Any) ->
 def _repeat_last_row(field: Any, level: Any) -> None:
     """Make the row below the image equal to the last one: no vertical gradient there."""
     for array in (FLOW_X, FLOW_Y):
-        last = _row(level, level.height - 1) + array * level.stride
+        last = row_index(level, level.height - 1) + array * level.stride
         below = last + ARRAYS * level.stride
         for x in range(level.blocks * LANES):
             field[below + x] = field[last + x]
@@ -330,72 +319,6 @@ def _repeat_last_row(field: Any, level: Any) -> None:
 def _clear_row_above(field: Any, level: Any) -> None:
     """Zero what the first sweep wrote above the image: no dual variables outside."""
     for array in (DUAL_XY, DUAL_YY):
-        row = _row(level, -1) + array * level.stride
+        row = row_index(level, -1) + array * level.stride
         for x in range(level.blocks * LANES):
             field[row + x] = np.float32(0)
-
-
-@kernel
-def _warp(level: Any, at: Any, work: Any) -> None:
-    """Warp the second frame by the flow and linearise the residual around it."""
-    scratch = np.int64(work.scratch.ctypes.data)
-    taps = np.int64(work.taps.ctypes.data)
-    images = np.int64(work.previous.ctypes.data) + at * FLOAT_BYTES
-    pitch = (level.width + 2 * BORDER) * TAP_BYTES
-    stride, blocks = level.stride * FLOAT_BYTES, level.blocks
-    for y in range(level.height):
-        row = _row_address(level, y)
-        corner = (np.float32(y), np.float32(level.width + 1), np.float32(level.height + 1))
-        place_row(row, stride, blocks, scratch, pitch, corner)
-        gather_row(blocks, scratch, taps, pitch)
-        linearise_row(row, stride, blocks, scratch, images + y * blocks * LANES * FLOAT_BYTES)
-        for array in range(GRADIENT_X, INVERSE + 1):
-            start = _row(level, y) + array * level.stride
-            for x in range(level.width, blocks * LANES):
-                work.field[start + x] = np.float32(0)
-
-
-@kernel
-def _median(level: Any, array: Any, work: Any) -> None:
-    """Filter one part of the flow in place, edges repeated."""
-    height, blocks = level.height, level.blocks
-    shift = array * level.stride * FLOAT_BYTES
-    pitch = blocks * LANES * FLOAT_BYTES
-    kept = np.int64(work.scratch.ctypes.data)
-    merged = kept + ROWS_KEPT * SORTED * pitch
-    for y in range(-2, 2):
-        _sort(level, y, array, work)
-    merge_rows(blocks, _kept(kept, -1, pitch), _kept(kept, 0, pitch), merged)
-    for y in range(0, height, 2):
-        _sort(level, y + 2, array, work)
-        _sort(level, y + 3, array, work)
-        turn = (y // 2) % 2
-        upper = merged + turn * MERGED * pitch
-        lower = merged + (1 - turn) * MERGED * pitch
-        merge_rows(blocks, _kept(kept, y + 1, pitch), _kept(kept, y + 2, pitch), lower)
-        pick_rows(
-            blocks,
-            upper,
-            lower,
-            (_kept(kept, y - 2, pitch), _kept(kept, y + 3, pitch)),
-            (_row_address(level, y) + shift, _row_address(level, y + 1) + shift),
-        )
-
-
-@kernel
-def _kept(start: Any, y: Any, pitch: Any) -> Any:
-    """Return the address of a sorted row among those kept."""
-    return start + (y % ROWS_KEPT) * SORTED * pitch
-
-
-@kernel
-def _sort(level: Any, y: Any, array: Any, work: Any) -> None:
-    """Sort the neighbours of a row, or of the nearest row inside, and keep them."""
-    inside = min(max(y, 0), level.height - 1)
-    row = _row(level, inside) + array * level.stride
-    for x in range(1, 3):
-        work.field[row - x] = work.field[row]
-        work.field[row + level.width + x - 1] = work.field[row + level.width - 1]
-    pitch = level.blocks * LANES * FLOAT_BYTES
-    source = _row_address(level, inside) + array * level.stride * FLOAT_BYTES
-    sort_row(level.blocks, source, _kept(np.int64(work.scratch.ctypes.data), y, pitch))

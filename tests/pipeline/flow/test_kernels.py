@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.flow import DEFAULTS
-from pipeline.flow.kernels import compiled, solver
+from pipeline.flow.kernels import compiled, solver, stages
 from pipeline.flow.kernels.layout import FLOW_X, FLOW_Y, GRADIENT_X, RESIDUAL
 from pipeline.flow.kernels.pyramid import interleave
 from pipeline.flow.parameters import pyramid_shapes
@@ -38,7 +38,7 @@ def test_median_equals_opencv(shape: tuple[int, int], array: int) -> None:
     work, level = _entered(shape)
     values = np.random.default_rng(3).normal(size=shape).astype(np.float32)
     _rows(work, level, array)[:] = values
-    solver._median(level, array, work)
+    stages.filter_level(level, array, work)
     assert np.array_equal(_rows(work, level, array), cv2.medianBlur(values, 5))
 
 
@@ -70,7 +70,7 @@ def test_warp_samples_like_opencv_to_the_bit_and_is_zero_outside(
     rng = np.random.default_rng(7)
     u, v = (rng.normal(0, 8, shape).astype(np.float32) for _ in range(2))
     _rows(work, level, FLOW_X)[:], _rows(work, level, FLOW_Y)[:] = u, v
-    solver._warp(level, 0, work)
+    stages.warp_level(level, 0, work)
     at_x = np.arange(width, dtype=np.float32) + u
     at_y = np.arange(height, dtype=np.float32)[:, None] + v
     edged = np.pad(image, 1, mode="edge")
