@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pipeline.job import Batch, Job
@@ -59,6 +59,10 @@ class InProcessPool:
     def drain(self) -> None:
         """Let the running batch stop after the segment in hand."""
         stop_requested.set()
+
+    def places(self) -> Mapping[str, str]:
+        """Return nothing: there are no workers."""
+        return {}
 
     def restart(self, batch: Batch) -> None:
         """Refuse: this process cannot replace itself."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from manifests import Segment
 from pipeline import decode
-from pipeline.errors import SegmentFailure, TooShort
+from pipeline.errors import SegmentFailure, TooShort, Truncated
 from pipeline.sampling import Grid
 from pipeline.sources import (
     Located,
@@ -225,7 +225,13 @@ def _check(job: FetchJob, located: Located, segment: Segment) -> None:
         )
         for _ in stream:
             pass
-        stream.require(job.min_coverage)
+        covered = min(stream.coverage)
+        if covered < job.min_coverage:
+            reason = f" ({stream.damage.detail})" if stream.damage else ""
+            raise Truncated(
+                f"{covered:.0%} of the segment could be decoded{reason}, --min-coverage asks for "
+                f"{job.min_coverage:.0%}; another source may have it whole"
+            )
 
 
 def _stretch(segment: Segment) -> tuple[Fraction, Fraction | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from manifests import Segment
@@ -13,7 +13,7 @@ from pipeline.errors import OutsideVideo, SegmentFailure, Truncated
 from pipeline.job import Failed, Item, Job
 from pipeline.sources import Located
 from pipeline.store import FailureRow, SegmentRow
-from pipeline.streams import Placement, SegmentStreams
+from pipeline.streams import Placement
 
 MILLISECONDS_PER_SECOND = 1000
 
@@ -32,32 +32,14 @@ class Outcome:
     failures: dict[str, SegmentFailure] = field(default_factory=dict)
 
 
-def coverage(
-    stream: FrameStream, streams: SegmentStreams, placement: Placement, info: VideoInfo
-) -> float:
-    """Share of the wanted samples that decoded, the least over all grids, 0 to 1."""
-    own_end = info.duration_seconds
-    ratios = []
-    for request, counts in zip(streams.requests, stream.counts, strict=True):
-        grid = request.grid
-        if own_end is None and grid.end is None:
-            ratios.append(0.0 if stream.damage else 1.0)
-            continue
-        if own_end is not None and (grid.end is None or placement.trimmed):
-            end = own_end if grid.end is None else min(own_end, grid.end)
-            grid = replace(grid, end=max(end, grid.start))
-        expected = replace(grid, fps=grid.fps or info.nominal_fps).expected
-        ratios.append(min(1.0, counts.served / expected) if expected else 1.0)
-    return min(ratios)
-
-
 def check_coverage(
     outcome: Outcome, placement: Placement, stream: FrameStream, min_coverage: float
 ) -> None:
     """Raise `Truncated` or `OutsideVideo` when less than `min_coverage` of the samples decoded."""
-    if outcome.ratio >= min_coverage:
-        return
     assert outcome.info is not None and outcome.located is not None
+    unknown_length = placement.end is None and outcome.info.duration_seconds is None
+    if outcome.ratio >= min_coverage and not (unknown_length and stream.damage):
+        return
     name = outcome.located.path.name
     share = f"{outcome.ratio:.2f} of the segment decoded, --min-coverage asks for {min_coverage:g}"
     if stream.damage is not None:

@@ -135,6 +135,13 @@ def render(picture: Picture, views: Iterable[View]) -> dict[View, Pixels]:
     return images
 
 
+def cap_threads(threads: int) -> None:
+    """Limit the threads that OpenCV starts in this process; workers call it, libraries do not."""
+    import cv2
+
+    cv2.setNumThreads(threads)
+
+
 def gray(rgb: Pixels) -> Pixels:
     """Return the grey of an RGB image: ``0.299 R + 0.587 G + 0.114 B``, as OpenCV rounds it."""
     import cv2

@@ -32,7 +32,7 @@ ASSUMED_SECONDS = 300.0
 BYTES_PER_NUMBER = {"float32": 4, "float16": 2}
 BYTES_OF_TIMES = 16
 AGELESS = 0
-"""Modification time of a file that was downloaded for the occasion: it cannot have been replaced."""
+"""Modification time of a file that was downloaded for the occasion: it is not replaced."""
 
 
 Locate = Callable[[Segment], Located | None]

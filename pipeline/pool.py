@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,6 +90,10 @@ class Pool(Protocol):
 
     def drain(self) -> None:
         """Ask every running batch to finish the segment in hand, commit, and come back."""
+        ...
+
+    def places(self) -> Mapping[str, str]:
+        """Return the worker of each batch in flight that has one, by the batch's name."""
         ...
 
     def restart(self, batch: Batch) -> None:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -29,7 +29,8 @@ STALL_SECONDS = 300.0
 """No frame, flow or network call came through for so long: the worker hangs."""
 POLL_SECONDS = 0.25
 DEATHS_ALONE = 2
-DEATHS_BEFORE_START = 3
+DEATHS_UNHEARD = 2
+DEATHS_BEFORE_START = 8
 SECONDS_WITHOUT_WORKERS = 120.0
 
 
@@ -162,33 +163,49 @@ class Driver:
     def _split(self, batch: Batch, suspect: str) -> None:
         """Deal with a batch whose worker was lost."""
         if batch.alone:
-            self._alone_again(batch)
-            return
-        if not suspect:
-            self._count_death()
-            self._again.append(replace(batch, name=self._renamed(batch)))
-            return
-        self.listener.say(
-            f"a worker was lost on {suspect}; it goes on alone, the rest of its batch as before"
-        )
-        blamed = tuple(item for item in batch.items if item.segment.key == suspect)
-        others = tuple(item for item in batch.items if item.segment.key != suspect)
+            self._alone_again(batch, suspect)
+        elif suspect:
+            self.listener.say(
+                f"a worker was lost on {suspect}; it goes on alone, the rest of its batch as before"
+            )
+            self._put_back(batch, [item for item in batch.items if item.segment.key == suspect])
+        elif self._lost_unheard(batch):
+            self._put_back(batch, batch.items)
+        else:
+            self._put_back(batch, [])
+
+    def _put_back(self, batch: Batch, blamed: Sequence[Item]) -> None:
+        """Queue the blamed segments of a batch alone, and the others as a batch of their own."""
         for item in blamed:
             name = f"q{batch.bucket:05d}-{self._bump()}"
             self._quarantine.append(Batch(name, batch.bucket, (item,), alone=True))
+        others = tuple(item for item in batch.items if item not in blamed)
         if others:
             self._again.append(replace(batch, name=self._renamed(batch), items=others))
+
+    def _lost_unheard(self, batch: Batch) -> bool:
+        """Count a loss without a sign of life; return whether it is this batch's second.
+
+        A decoder that hangs at once, with the interpreter's lock held, stops even the message that
+        its segment began. The first such loss may be a neighbour's fault.
+        """
+        self._count_death()
+        origin = batch.name.partition("~")[0]
+        self._deaths[origin] = self._deaths.get(origin, 0) + 1
+        return self._deaths[origin] >= DEATHS_UNHEARD
 
     def _count_death(self) -> None:
         self._deaths_before_start += 1
         if self._deaths_before_start >= DEATHS_BEFORE_START:
             raise WorkersLost(
-                f"workers were lost {DEATHS_BEFORE_START} times before they began a segment; "
-                "memory may be short, or a library fails to load: try --workers 0 to see the "
-                "error itself"
+                f"workers were lost {DEATHS_BEFORE_START} times in a row before they began a "
+                "segment; memory may be short, or a library fails to load: try --workers 0 to see "
+                "the error itself"
             )
 
-    def _alone_again(self, batch: Batch) -> None:
+    def _alone_again(self, batch: Batch, suspect: str) -> None:
+        if not suspect:
+            self._count_death()
         item = batch.items[0]
         key = item.segment.key
         self._deaths[key] = self._deaths.get(key, 0) + 1
@@ -231,18 +248,36 @@ class Driver:
             raise WorkersLost(
                 f"no worker for {SECONDS_WITHOUT_WORKERS:g} s; start some, then run again"
             )
-        if not self.pool.rescues:
-            return
-        with self._lock:
-            lives = list(self._lives.values())
-        for life in lives:
-            if life.segment and now - life.heard > self.stall_seconds:
+        if self.pool.rescues:
+            for life in self._hanging(now):
+                where = life.segment or f"batch {life.batch.name}"
                 self.listener.say(
-                    f"no sign of life on {life.segment} for {self.stall_seconds:g} s; "
+                    f"no sign of life on {where} for {self.stall_seconds:g} s; "
                     "its worker is restarted"
                 )
-                life.heard = now
                 self.pool.restart(life.batch)
+
+    def _hanging(self, now: float) -> list[_Life]:
+        """Return one batch of each worker of whose batches none has been heard for too long.
+
+        A batch may wait in silence behind another one of its worker, but not behind a silent one.
+        """
+        with self._lock:
+            lives = list(self._lives.values())
+        if all(now - life.heard <= self.stall_seconds for life in lives):
+            return []
+        places = self.pool.places()
+        workers: dict[str, list[_Life]] = {}
+        for life in lives:
+            if life.batch.name in places:
+                workers.setdefault(places[life.batch.name], []).append(life)
+        found = []
+        for group in workers.values():
+            if all(now - life.heard > self.stall_seconds for life in group):
+                found.append(next((life for life in group if life.segment), group[0]))
+                for life in group:
+                    life.heard = now
+        return found
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

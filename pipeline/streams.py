@@ -54,7 +54,11 @@ class Placement:
 
     @classmethod
     def of(cls, segment: Segment, info: VideoInfo, trimmed: bool) -> Placement:
-        """Place a segment: cut a full video by time, take a trimmed one from its first frame."""
+        """Place a segment: cut a full video by time, take a trimmed one from its first frame.
+
+        A trimmed file that is shorter than its segment is taken whole: how much of it decodes is
+        measured against its own length.
+        """
         begins = Fraction(segment.start_ms, MILLISECONDS_PER_SECOND)
         ends = None
         if segment.end_ms is not None:
@@ -62,8 +66,10 @@ class Placement:
         if not trimmed:
             return cls(begins, ends, 0.0, trimmed)
         first = Fraction(info.first_frame_seconds)
-        length = None if ends is None else first + ends - begins
-        return cls(first, length, float(begins - first), trimmed)
+        end = None if ends is None else first + ends - begins
+        if end is not None and info.duration_seconds is not None and info.duration_seconds < end:
+            end = None
+        return cls(first, end, float(begins - first), trimmed)
 
     def grid(self, spec: Spec) -> Grid:
         """Return the sample times of one extractor."""
@@ -147,7 +153,7 @@ class SegmentStreams:
                 seconds = float(time) + self._placement.offset_seconds
                 self._context.monitor.count("frames")
                 for (modality, view), feed in feeds.items():
-                    sample: Sample[Image] = Sample(seconds, frame.images[view])
+                    sample: Sample[Image] = Sample(number, seconds, frame.images[view])
                     if modality == "flow":
                         self._push_flow(feed, sample)
                     else:
@@ -167,7 +173,7 @@ class SegmentStreams:
             moved = feed.last_flow = feed.flow(previous, sample)
         self._context.monitor.count("flows")
         self._context.monitor.alive()
-        self._push_sample(feed, Sample(previous.seconds, moved))
+        self._push_sample(feed, Sample(previous.number, previous.seconds, moved))
 
     def finish(self) -> dict[str, TooShort]:
         """Deliver the last windows; return, by recipe digest, the extractors that lack samples."""
@@ -191,7 +197,8 @@ class SegmentStreams:
         for feed in feeds:
             if feed.previous is None or feed.last_flow is None:
                 continue
-            sample: Sample[Image] = Sample(feed.previous.seconds, feed.last_flow)
+            last = feed.previous
+            sample: Sample[Image] = Sample(last.number, last.seconds, feed.last_flow)
             for target, windows in feed.sinks:
                 if target.spec.sampling.mode == "centred":
                     for window in windows.push(sample):

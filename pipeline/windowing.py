@@ -1,7 +1,8 @@
 """Windows of a stream of samples, as they fill: memory holds one window, never the video.
 
 `WindowStream` gives, sample by sample, exactly the windows that `pipeline.sampling.windows` lists
-for the finished segment.
+for the finished segment. Centred windows stand on multiples of the stride in *grid* numbers, so
+that they stay on the times of a slower grid when the first samples of a video are missing.
 """
 
 from __future__ import annotations
@@ -20,8 +21,19 @@ Image = TypeVar("Image")
 
 @dataclass(frozen=True, slots=True)
 class Sample(Generic[Image]):
-    """One sampled frame, or one flow, with its time in the source video."""
+    """One sampled frame, or one flow.
 
+    Attributes
+    ----------
+    number : int
+        Its number on the grid; the first samples of a segment may be missing.
+    seconds : float
+        Its time in the source video.
+    image : Image
+        Its pixels or displacements.
+    """
+
+    number: int
     seconds: float
     image: Image
 
@@ -59,16 +71,19 @@ class WindowStream(Generic[Image]):
         keep = None if sampling.mode == "whole" else sampling.window
         self._held: deque[Sample[Image]] = deque(maxlen=keep)
         self._count = 0
+        self._first = 0
 
     def push(self, sample: Sample[Image]) -> Iterator[Window[Image]]:
         """Take the next sample; yield every window that it completes."""
+        if not self._count:
+            self._first = sample.number
         self._held.append(sample)
         self._count += 1
         sampling = self._sampling
         start = self._count - sampling.window
         if sampling.mode == "centred":
             centre = start + sampling.window // 2
-            if centre >= 0 and centre % sampling.stride == 0:
+            if centre >= 0 and (self._first + centre) % sampling.stride == 0:
                 yield self._centred(centre)
         elif sampling.mode == "dense" and start >= 0 and start % sampling.stride == 0:
             yield self._window(self._held)
@@ -91,9 +106,9 @@ class WindowStream(Generic[Image]):
         if sampling.mode == "whole":
             yield self._window(self._held)
         elif sampling.mode == "centred":
-            first = max(0, self._count - sampling.window + sampling.window // 2 + 1)
-            first_centre = -(-first // sampling.stride) * sampling.stride
-            for centre in range(first_centre, self._count, sampling.stride):
+            following = max(0, self._count - sampling.window + sampling.window // 2 + 1)
+            following += -(self._first + following) % sampling.stride
+            for centre in range(following, self._count, sampling.stride):
                 yield self._centred(centre)
         elif self._count < sampling.window:
             yield from self._short()

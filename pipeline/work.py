@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline import decode, flow
+from pipeline import decode, flow, pixels
 from pipeline.decode import FrameStream
 from pipeline.embedding import Embedder, Rows
 from pipeline.errors import (
@@ -25,7 +25,7 @@ from pipeline.flow_caching import CachedContext
 from pipeline.frames import SampledFrame
 from pipeline.job import Batch, Item, Job, Receipt, Target
 from pipeline.monitor import Monitor, stop_requested
-from pipeline.outcome import Outcome, check_coverage, coverage, failed, failure_row, segment_row
+from pipeline.outcome import Outcome, check_coverage, failed, failure_row, segment_row
 from pipeline.provenance import versions
 from pipeline.sources import Located, Sources
 from pipeline.store import RecipeShards
@@ -58,7 +58,7 @@ def extract_batch(job: Job, batch: Batch, monitor: Monitor) -> Receipt:
     Receipt
         What was committed, what failed, and what was left because a stop was requested.
     """
-    torch.set_num_threads(job.settings.threads)
+    _cap_threads(job.settings.threads)
     work = _BatchWork(job, monitor)
     left: list[str] = []
     for item in batch.items:
@@ -69,12 +69,9 @@ def extract_batch(job: Job, batch: Batch, monitor: Monitor) -> Receipt:
     return work.commit(batch, tuple(left))
 
 
-def warm_up(job: Job) -> None:
-    """Load every network and compile the flow kernels of a job, once per process."""
-    torch.set_num_threads(job.settings.threads)
-    for target in job.targets:
-        _extractor(job, target)
-    _flow_backend(job)
+def _cap_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+    pixels.cap_threads(threads)
 
 
 def _once(name: str, build: Any) -> Any:
@@ -96,7 +93,12 @@ def _flow_backend(job: Job) -> flow.FlowBackend | None:
     name = f"flow {settings.flow_backend} {settings.flow_preset} {settings.device}"
     if all(spec.modality != "flow" for spec in specs):
         return None
-    backend: flow.FlowBackend = _once(name, lambda: settings.open_flow(specs))
+
+    def warm() -> flow.FlowBackend | None:
+        flow.warm_up(settings.flow_backend)
+        return settings.open_flow(specs)
+
+    backend: flow.FlowBackend = _once(name, warm)
     return backend
 
 
@@ -167,7 +169,7 @@ class _BatchWork:
                 target.recipe.digest: stream.counts[streams.request_of(target)]
                 for target in targets
             }
-            outcome.ratio = coverage(stream, streams, placement, info)
+            outcome.ratio = min(stream.coverage)
             check_coverage(outcome, placement, stream, job.settings.min_coverage)
             short = streams.finish()
         if isinstance(context, CachedContext):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.decode._backend import Backend, Decoded, Follower, Wishes, followers
 from pipeline.decode._video import Counts, DecodeOptions, Request, VideoInfo
-from pipeline.errors import DecodeError, TooShort, Truncated
+from pipeline.errors import DecodeError, TooShort
 from pipeline.frames import SampledFrame
 from pipeline.pixels import render
 
@@ -70,19 +70,6 @@ class FrameStream:
             _covered(request, span, self.info)
             for request, span in zip(self._requests, self._spans, strict=True)
         )
-
-    def require(self, min_coverage: float) -> None:
-        """Raise `Truncated` unless every request is covered; call it after iteration."""
-        for request, covered in zip(self._requests, self.coverage, strict=True):
-            if covered < min_coverage:
-                end = "its end" if request.grid.end is None else f"{float(request.grid.end):g} s"
-                reason = f" ({self.damage.detail})" if self.damage else ""
-                raise Truncated(
-                    f"{covered:.0%} of {float(request.grid.start):g} s to {end} could be decoded"
-                    f"{reason}, expected at least {min_coverage:.0%}; fetch the file again, lower "
-                    "--min-coverage, or, if the files hold segments already cut, say "
-                    "--videos trimmed:DIR"
-                )
 
     def __iter__(self) -> Iterator[SampledFrame]:
         yielded = 0

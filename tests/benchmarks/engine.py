@@ -114,10 +114,11 @@ def script(paths: list[Path]) -> float:
 def peak_megabytes(folder: Path) -> float:
     """Peak resident memory of a whole `pipeline extract --workers 0` on a folder."""
     code = (
-        "import resource, sys; from pipeline.cli import main\n"
+        "import sys; from pipeline.cli import main\n"
+        "from tests.memory import peak_resident_bytes\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(peak_resident_bytes() / 2**20)"
     )
     with tempfile.TemporaryDirectory() as out:
         flags = ["extract", "-m", str(folder), "-o", out, "-w", "0", "-e", "efficientnet-lite0"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pipeline import decode
 from pipeline.errors import SegmentFailure
 from pipeline.frames import View
 from pipeline.sampling import Grid
+from tests.memory import peak_resident_bytes
 from tests.truth.numbered_video import NumberedVideo, constant, picture, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def child(folder: Path, cases: int, seed: int) -> None:
         begun = time.monotonic()
         outcomes[_outcome(case, number)] += 1
         slowest = max(slowest, time.monotonic() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     print(json.dumps({"outcomes": outcomes, "slowest": slowest, "peak": peak}))
 
 

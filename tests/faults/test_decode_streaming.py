@@ -21,18 +21,18 @@ FPS = 5
 GOP_FRAMES = 50
 ALLOWED_GROWTH_BYTES = 24 * 1024**2
 CHILD = """
-import json, resource, sys
+import json, sys
 from fractions import Fraction
 from pathlib import Path
 from pipeline import decode
 from pipeline.frames import View
 from pipeline.sampling import Grid
+from tests.memory import peak_resident_bytes
 rate = Fraction(sys.argv[2]) if sys.argv[2] != "all" else None
 views = (View(64, 64), View(64, 64, "gray"))
 stream = decode.frames(Path(sys.argv[1]), [decode.Request(Grid(Fraction(0), None, rate), views)])
 count = sum(1 for _ in stream)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"count": count, "peak": peak}))
+print(json.dumps({"count": count, "peak": peak_resident_bytes()}))
 """
 
 

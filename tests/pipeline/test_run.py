@@ -61,9 +61,11 @@ class ScriptedPool:
     def drain(self) -> None:
         self.drained = True
 
+    def places(self) -> dict[str, str]:
+        return {batch.name: "worker" for batch in self.waiting}
+
     def restart(self, batch: Batch) -> None:
-        self.waiting.remove(batch)
-        self.waiting.appendleft(batch)
+        raise AssertionError("nothing hangs here")
 
 
 @dataclass
@@ -147,33 +149,40 @@ def test_workers_that_die_before_they_begin_stop_the_run(job: Job) -> None:
         drive(job, ScriptedPool(deadly={f"v{n}": 99 for n in range(12)}, silent=True))
 
 
-def test_a_silent_worker_is_restarted(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("heard_of", [True, False])
+def test_a_silent_worker_is_restarted(
+    job: Job, monkeypatch: pytest.MonkeyPatch, heard_of: bool
+) -> None:
     class Hanging(ScriptedPool):
-        """The batch that holds v1 never comes back by itself."""
+        """The batch that holds v1 never comes back by itself, and may not even be heard of."""
 
         def wait(self, seconds: float) -> list[Answer]:
             stuck = [b for b in self.waiting if any(i.segment.video == "v1" for i in b.items)]
             if not stuck:
                 return super().wait(seconds)
-            if stuck[0] in restarted:
-                self.waiting.remove(stuck[0])
-                return [Answer(stuck[0], None)]
-            self.driver.on_event(Event(stuck[0].name, "started", "v1_000000_000010"))
-            clock[0] += 0.1
+            lost = [batch for batch in self.waiting if batch in restarted]
+            if lost:
+                self.waiting.clear()
+                return [Answer(batch, None) for batch in lost]
+            if heard_of and stuck[0].name not in begun:
+                begun.add(stuck[0].name)
+                self.driver.on_event(Event(stuck[0].name, "started", "v1_000000_000010"))
+            clock[0] += 1.0
             return []
 
         def restart(self, batch: Batch) -> None:
-            restarted.append(batch)
+            restarted.extend(self.waiting)  # a worker takes all its batches with it
 
-    clock, restarted = [0.0], []
+    clock, restarted, begun = [0.0], [], set()
     monkeypatch.setattr("pipeline.run.time.monotonic", lambda: clock[0])
     heard = Heard()
     pool = Hanging()
-    pool.driver = Driver(pool, job, heard, stall_seconds=-1.0)
+    pool.driver = Driver(pool, job, heard, stall_seconds=10.0)
     pool.driver.run(batches_of(job, 6))
     assert [f.code for f in heard.failures] == ["poison"]
     assert sorted(heard.done) == keys(0, 2, 3, 4, 5)
-    assert any("no sign of life on v1_000000_000010" in line for line in heard.lines)
+    said = "v1_000000_000010" if heard_of else "batch "
+    assert any(f"no sign of life on {said}" in line for line in heard.lines)
 
 
 def test_the_first_interrupt_drains_and_the_run_ends_softly(job: Job) -> None:

@@ -29,7 +29,7 @@ def samplings(draw) -> Sampling:
 def streamed(samples: int, sampling: Sampling) -> list[tuple[int, ...]]:
     stream: WindowStream[int] = WindowStream(sampling, INTERVAL, samples)
     found = [
-        window.images for k in range(samples) for window in stream.push(Sample(k * INTERVAL, k))
+        window.images for k in range(samples) for window in stream.push(Sample(k, k * INTERVAL, k))
     ]
     return found + [window.images for window in stream.finish()]
 
@@ -54,8 +54,8 @@ def test_no_sample_is_too_short() -> None:
 
 def test_a_window_covers_its_first_sample_to_the_end_of_its_last() -> None:
     stream: WindowStream[str] = WindowStream(Sampling(fps=None, window=2, stride=2), INTERVAL)
-    list(stream.push(Sample(10.0, "a")))
-    (window,) = stream.push(Sample(10.04, "b"))
+    list(stream.push(Sample(0, 10.0, "a")))
+    (window,) = stream.push(Sample(1, 10.04, "b"))
     assert window.images == ("a", "b")
     assert (window.start_seconds, window.end_seconds) == pytest.approx((10.0, 10.08))
 
@@ -63,7 +63,7 @@ def test_a_window_covers_its_first_sample_to_the_end_of_its_last() -> None:
 def test_a_centred_window_covers_its_stride_from_the_centre() -> None:
     centred = Sampling(fps=None, window=4, stride=2, mode="centred")
     stream: WindowStream[int] = WindowStream(centred, INTERVAL)
-    found = [w for k in range(5) for w in stream.push(Sample(k * INTERVAL, k))]
+    found = [w for k in range(5) for w in stream.push(Sample(k, k * INTERVAL, k))]
     found += stream.finish()
     assert [w.start_seconds for w in found] == pytest.approx([0.0, 0.08, 0.16])
     assert [w.end_seconds for w in found] == pytest.approx([0.08, 0.16, 0.24])
@@ -72,5 +72,16 @@ def test_a_centred_window_covers_its_stride_from_the_centre() -> None:
 def test_memory_holds_one_window() -> None:
     stream: WindowStream[int] = WindowStream(Sampling(fps=None, window=3, stride=1), INTERVAL)
     for k in range(100):
-        list(stream.push(Sample(k * INTERVAL, k)))
+        list(stream.push(Sample(k, k * INTERVAL, k)))
     assert len(stream._held) == 3
+
+
+@pytest.mark.parametrize("missing", range(7))
+def test_centred_windows_stand_on_grid_numbers_when_the_first_samples_are_missing(missing) -> None:
+    centred = Sampling(fps=None, window=10, stride=5, mode="centred")
+    stream: WindowStream[int] = WindowStream(centred, INTERVAL)
+    numbers = range(missing, 40)
+    found = [w for k in numbers for w in stream.push(Sample(k, k * INTERVAL, k))]
+    found += stream.finish()
+    starts = [round(window.start_seconds / INTERVAL) for window in found]
+    assert starts == [k for k in numbers if k % 5 == 0]
