@@ -31,6 +31,7 @@ from pipeline.pool import Answer, ClusterSpec, Extract, OnEvent
 
 SECONDS_TO_CONNECT = 30
 TOPIC = "pipeline"
+RECEIPTS = "pipeline-receipts"
 QUARANTINE_PRIORITY = -10
 
 
@@ -47,7 +48,12 @@ class DaskPool:
         self._attempt = 0
         self.dashboard = client.dashboard_link
         client.register_plugin(WorkerSetup())
+        self._receipts: dict[str, Receipt] = {}
         client.subscribe_topic(TOPIC, lambda stamped: on_event(_event(stamped[1])))
+        client.subscribe_topic(RECEIPTS, lambda stamped: self._keep(stamped[1]))
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        self._receipts[message["key"]] = Receipt.from_plain(message["receipt"])
 
     def window(self) -> int:
         """One and a half batches per slot, so that no worker waits for the driver."""
@@ -86,9 +92,8 @@ class DaskPool:
             return []  # an older attempt, already answered for by `restart`
         del self._futures[batch.name]
         if future.status == "finished":
-            receipt: Receipt = future.result()
             future.release()
-            return [Answer(batch, receipt)]
+            return [Answer(batch, self._receipts.pop(future.key, None))]
         if future.status == "error" and not isinstance(future.exception(), KilledWorker):
             future.result()
         return [Answer(batch, None)]
@@ -133,15 +138,21 @@ def _event(fields: dict[str, Any]) -> Event:
     return Event(**{name: fields[name] for name in Event.__slots__})
 
 
-def _run_on_worker(extract: Extract, job: Job, batch: Batch) -> Receipt:
-    """Run one batch as a Dask task."""
+def _run_on_worker(extract: Extract, job: Job, batch: Batch) -> None:
+    """Run one batch as a Dask task.
+
+    The receipt is sent, not returned: a result stays on its worker until it is asked for, and by
+    then the worker may hang on the next batch. Messages arrive before the task counts as done.
+    """
     worker = get_worker()
 
     def publish(event: Event) -> None:
         fields = {name: getattr(event, name) for name in Event.__slots__}
         worker.log_event(TOPIC, fields)
 
-    return extract(job, batch, _DaskMonitor(batch.name, publish))
+    receipt = extract(job, batch, _DaskMonitor(batch.name, publish))
+    message = {"key": worker.get_current_task(), "receipt": receipt.to_plain()}
+    worker.log_event(RECEIPTS, message)
 
 
 class WorkerSetup(WorkerPlugin):  # type: ignore[misc]

@@ -6,7 +6,7 @@ All of it is small and picklable: paths, times and settings cross the network, f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -218,6 +218,17 @@ class Receipt:
     bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as plain values, for a message."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Receipt:
+        """Return what `to_plain` wrote; a message turns tuples into lists."""
+        tuples = {name: tuple(plain[name]) for name in ("done", "left", "shards")}
+        failed = tuple(Failed(**failed) for failed in plain["failed"])
+        return cls(**{**plain, **tuples, "failed": failed})
 
 
 def make_recipe(spec: Spec, settings: Settings) -> Recipe:
