@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import PipelineError
+from pipeline.errors import NotFinite
 from pipeline.frames import Features
 from pipeline.monitor import Monitor
 from pipeline.windowing import Window
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from extractors._extractor import Extractor
 
 Image = NDArray[Any]
-
-
-class NotFinite(PipelineError):
-    """A network gave numbers that are none: no fact about the data, so the run stops."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@
 
     PipelineError
     ├── UsageError                 flags or inputs that cannot be used         exit status 2
+    ├── NotFinite                  a network or a flow gave NaN: no fact about the data
     ├── StoreError                 a store that cannot be read or written
     │   ├── DamagedShard           a shard that is truncated, foreign or inconsistent
     │   └── DiskFull               no room: the batch is handed back, nothing is lost
@@ -38,6 +39,7 @@ __all__ = [
     "DiskFull",
     "ExtractorError",
     "ManifestError",
+    "NotFinite",
     "PipelineError",
     "RowError",
     "SegmentFailure",
@@ -58,6 +60,10 @@ class PipelineError(Exception):
 
 class UsageError(PipelineError):
     """Flags or inputs that cannot be used; the message says which to change."""
+
+
+class NotFinite(PipelineError):
+    """A network or a flow gave NaN or infinity: no fact about the data, so the run stops."""
 
 
 class StoreError(PipelineError):

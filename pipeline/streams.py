@@ -18,7 +18,7 @@ from extractors import Spec
 from manifests import Segment
 from pipeline import flow
 from pipeline.decode import Request, VideoInfo
-from pipeline.errors import TooShort
+from pipeline.errors import NotFinite, TooShort
 from pipeline.frames import SampledFrame, View
 from pipeline.job import Settings, Target
 from pipeline.monitor import Monitor
@@ -237,4 +237,10 @@ class StreamContext:
             self.monitor.count("zero_flows")
             return np.zeros((*previous.shape, 2), np.float32)
         assert self.flow_backend is not None
-        return self.flow_backend(previous, following)
+        moved = self.flow_backend(previous, following)
+        if not np.isfinite(moved.sum()):
+            raise NotFinite(
+                f"TV-L1 ({self.settings.flow_backend}) gave NaN or infinity; nothing of this "
+                "batch is stored; please report the video, and take --flow opencv meanwhile"
+            )
+        return moved
