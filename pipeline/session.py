@@ -173,6 +173,8 @@ class Session:
             manifests.write_rejects(folder / "rejects.csv", self.manifest.rejects)
         if not self.job.flow_only:
             report.write_state(self.segments, self.job, self._known())
+            if self.manifest.classes:
+                report.write_json(self.job.out / "classes.json", list(self.manifest.classes))
 
 
 def _locator(sources: Sources, remote: bool) -> Callable[[Segment], Located | None]:

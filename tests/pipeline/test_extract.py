@@ -61,6 +61,7 @@ def test_a_list_becomes_features_failures_and_a_list_of_the_absent(world: Path) 
     assert "ddddddddddd" in absent.read_text()
     with (world / "out" / "failures.csv").open() as file:
         assert [row["code"] for row in csv.DictReader(file)] == ["outside_video"]
+    assert json.loads((world / "out" / "classes.json").read_text()) == ["surfing, big", "yoga"]
 
 
 def test_the_same_command_again_does_only_what_is_missing(world: Path) -> None:
