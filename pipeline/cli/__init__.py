@@ -20,7 +20,6 @@ from pipeline.errors import (
     ExtractorError,
     ManifestError,
     PipelineError,
-    StoreError,
     UsageError,
 )
 
@@ -59,8 +58,6 @@ def exit_status(error: Exception) -> int:
         return EXIT_DAMAGE
     if isinstance(error, (UsageError, ManifestError, ExtractorError)):
         return EXIT_USAGE
-    if isinstance(error, StoreError):
-        return EXIT_WORK_LEFT
     return EXIT_WORK_LEFT
 
 

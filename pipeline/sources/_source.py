@@ -26,7 +26,6 @@ VIDEO_EXTENSIONS = frozenset(
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 
-MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 
 

@@ -30,7 +30,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -75,7 +74,6 @@ class FlowWriter:
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
-        self._above: Any = None
         self.flows = 0
 
     def append(self, levels: Levels, seconds: float) -> None:
