@@ -111,15 +111,13 @@ class Gaps:
         self._skipped: list[Fraction] = []
 
     def add(self, seconds: Fraction) -> None:
-        """Note a frame that may not come out."""
+        """Note a frame that will not come out."""
         heappush(self._skipped, seconds)
 
     def before(self, seconds: Fraction) -> Iterator[Decoded]:
-        """Yield the skipped frames before one that came out, and forget it if it was noted."""
+        """Yield the skipped frames before one that came out."""
         while self._skipped and self._skipped[0] < seconds:
             yield Decoded(heappop(self._skipped), None)
-        if self._skipped and self._skipped[0] == seconds:
-            heappop(self._skipped)
 
     def rest(self) -> Iterator[Decoded]:
         """Yield the skipped frames after the last one that came out."""

@@ -7,7 +7,8 @@ that are shown before their keyframe lack their references and are dropped. Wher
 fails the file is decoded from its start, which is slower and never wrong.
 
 Where every request samples well below the video's rate, unwanted pictures that no other picture
-refers to are left undecoded (`pipeline.decode._look_ahead`); the others come out bit-identical.
+refers to are left undecoded (`pipeline.decode._look_ahead`, `_disposable`); the others come out
+bit-identical.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 
 from pipeline.decode._backend import Decoded, Wishes
 from pipeline.decode._container import Clock, no_frame, opened, probe
+from pipeline.decode._disposable import disposable_test
 from pipeline.decode._extent import missing_bytes
 from pipeline.decode._look_ahead import Gaps, LookAhead
 from pipeline.decode._video import DecodeOptions, VideoInfo
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["decode", "probe"]
 
 INDEXED_CONTAINERS = ("mov", "matroska")
-SKIPPABLE_CODECS = ("h264", "hevc")
 SEEK_ATTEMPTS = 4
 NEAR_START_SECONDS = 1
 
@@ -56,6 +57,9 @@ MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt
 UNTAGGED = "bt601"
 SWSCALE_601 = 5
 FULL_RANGE = 2
+
+FRAMES_BEING_CONVERTED = 1
+"""Frames in flight beyond the threads asked for, so that these decode on while one converts."""
 
 
 class _SeekNotTrusted(Exception):
@@ -102,8 +106,10 @@ class _Pass:
         self._patience = options.stall_seconds
         self._progress = monotonic()
         context = stream.codec_context
+        self._disposable = disposable_test(context.codec.canonical_name, context.extradata)
         context.thread_count = options.threads
         if options.threads > 1:
+            context.thread_count += FRAMES_BEING_CONVERTED
             context.thread_type = "AUTO"
 
     def seek(self, start: Fraction) -> tuple[Fraction, Iterator[VideoPacket]]:
@@ -148,9 +154,8 @@ class _Pass:
     def _judged(
         self, keyframe: Fraction | None, packets: Iterator[VideoPacket]
     ) -> Iterator[tuple[VideoPacket, bool]]:
-        codec = self._stream.codec_context.codec.canonical_name
         indexed = any(name in self._container.format.name for name in INDEXED_CONTAINERS)
-        if self._wishes.sparse and indexed and codec in SKIPPABLE_CODECS:
+        if self._wishes.sparse and indexed and self._disposable is not None:
             ahead = LookAhead(self._wishes.judge(), self._clock.seconds, keyframe)
             return ahead.of(packets)
         return ((packet, True) for packet in packets)
@@ -169,9 +174,11 @@ class _Pass:
                 damage = self._damage_at(packet) if begun else None
                 if damage is not None:
                     break
+                if not wanted and self._left_out(packet):
+                    continue
                 in_flight.append(packet.dts)
                 try:
-                    frames = self._frames_of(packet, wanted)
+                    frames = packet.decode()
                 except av.error.FFmpegError as error:
                     if begun:
                         raise
@@ -218,14 +225,14 @@ class _Pass:
                 return
             yield frame
 
-    def _frames_of(self, packet: VideoPacket, wanted: bool) -> list[VideoFrame]:
-        context = self._stream.codec_context
-        if (context.skip_frame == "NONREF") == wanted:
-            context.skip_frame = "DEFAULT" if wanted else "NONREF"
-        if not wanted:
-            assert packet.pts is not None
-            self._gaps.add(self._clock.seconds(packet.pts))
-        return packet.decode()
+    def _left_out(self, packet: VideoPacket) -> bool:
+        """Leave an unwanted picture undecoded if no other refers to it, noting where it stood."""
+        if self._disposable is None or packet.pts is None:
+            return False
+        if not self._disposable(memoryview(packet)):
+            return False
+        self._gaps.add(self._clock.seconds(packet.pts))
+        return True
 
     def _check_patience(self) -> None:
         waited = monotonic() - self._progress
