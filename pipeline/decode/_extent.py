@@ -11,7 +11,10 @@ from typing import BinaryIO
 
 EBML_ID = b"\x1a\x45\xdf\xa3"
 SEGMENT_ID = b"\x18\x53\x80\x67"
-BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
+BOXES = (
+    b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx", b"ssix", b"moof",
+    b"mfra", b"meta", b"meco", b"uuid", b"pdin", b"prft", b"emsg", b"udta",
+)  # fmt: skip
 
 
 def missing_bytes(path: Path) -> int:
@@ -28,7 +31,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the last top-level box ends (ISO/IEC 14496-12, 4.2)."""
+    """Where the last top-level box ends (ISO/IEC 14496-12, 4.2); what follows it is no loss."""
     at = 0
     while at < size:
         file.seek(at)
@@ -36,7 +39,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if length < 8:  # 0 means to the end of the file; less is no box
+        if length < 8 or head[4:8] not in BOXES:  # 0 means to the end of the file; less is no box
             return size
         at += length
     return at

@@ -20,11 +20,12 @@ LIVE_SEGMENT = EBML + b"\x18\x53\x80\x67" + b"\x01" + b"\xff" * 7 + bytes(100)
     ("content", "missing"),
     [
         (BOX + LARGE_BOX, 0), (BOX + LARGE_BOX[:-5], 5), (BOX + OPEN_BOX, 0),
+        (BOX + b"\x7fjunk after the end", 0),
         (SEGMENT, 0), (SEGMENT[:-7], 7), (LIVE_SEGMENT[:-7], 0),
         (b"RIFF" + bytes(40), 0), (b"", 0), (EBML, 0),
     ],
     ids=[
-        "boxes", "cut box", "box to the end", "segment", "cut segment", "live segment",
+        "boxes", "cut box", "box to the end", "junk after", "segment", "cut segment", "live segment",
         "another format", "empty", "header alone",
     ],
 )  # fmt: skip
