@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from pipeline.job import Batch, Job
-from pipeline.monitor import Monitor, stop_requested
+from pipeline.monitor import Monitor, allow, request_stop
 from pipeline.pool import Answer, ClusterSpec, Extract, OnEvent, Pool
 
 
@@ -38,7 +38,7 @@ class InProcessPool:
     def __init__(self, extract: Extract, job: Job, on_event: OnEvent) -> None:
         self._extract, self._job, self._on_event = extract, job, on_event
         self._waiting: list[Batch] = []
-        stop_requested.clear()
+        allow(job.run)
 
     def window(self) -> int:
         """Return 1: there is one process."""
@@ -48,17 +48,16 @@ class InProcessPool:
         """Keep a batch until it is waited for."""
         self._waiting.append(batch)
 
-    def wait(self, seconds: float) -> list[Answer]:
+    def wait(self, seconds: float) -> Iterable[Answer]:
         """Run what was submitted."""
         batches, self._waiting = self._waiting, []
-        return [
-            Answer(batch, self._extract(self._job, batch, Monitor(batch.name, self._on_event)))
-            for batch in batches
-        ]
+        for batch in batches:
+            monitor = Monitor(batch.name, self._on_event)
+            yield Answer(batch, self._extract(self._job, batch, monitor))
 
     def drain(self) -> None:
         """Let the running batch stop after the segment in hand."""
-        stop_requested.set()
+        request_stop(self._job.run)
 
     def places(self) -> Mapping[str, str]:
         """Return nothing: there are no workers."""
@@ -69,6 +68,6 @@ class InProcessPool:
         raise AssertionError("an in-process pool cannot restart itself")
 
 
-def default_workers() -> int:
-    """Return one worker for each processor this process may use."""
-    return len(os.sched_getaffinity(0))
+def default_workers(threads: int) -> int:
+    """Return as many workers of so many threads as this process has processors for."""
+    return max(1, len(os.sched_getaffinity(0)) // threads)

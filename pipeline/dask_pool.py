@@ -1,7 +1,7 @@
 """Batches as Dask tasks: the client, the workers of this machine, and what survives their deaths.
 
 Dask carries control only: paths and settings go out, receipts come back. It may run a batch twice
-and may lose a worker; a lost batch is an answer (`Answer.lost`), never an exception. Its own
+and may lose a worker; a lost batch is an answer without a receipt, never an exception. Its own
 retries are off, because it blames every task that waited beside the one that killed a worker.
 
 Nothing listens beyond loopback: the dashboard's default is every interface of the machine.
@@ -11,22 +11,35 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import signal
 import socket
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, WorkerPlugin, get_worker, span
+from distributed import (
+    Client,
+    LocalCluster,
+    Nanny,
+    Scheduler,
+    Status,
+    WorkerPlugin,
+    get_worker,
+    span,
+)
 from distributed.deploy.spec import SpecCluster
 from distributed.metrics import context_meter
 from distributed.scheduler import KilledWorker
 
 from pipeline import __version__
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WorkersLost
 from pipeline.job import NUMERICS_VERSION, Batch, Job, Receipt
-from pipeline.monitor import Event, Monitor, request_stop, stop_requested
+from pipeline.monitor import Event, Monitor, request_stop
 from pipeline.pool import Answer, ClusterSpec, Extract, OnEvent
 
 SECONDS_TO_CONNECT = 30
@@ -56,8 +69,20 @@ class DaskPool:
         self._receipts[message["key"]] = Receipt.from_plain(message["receipt"])
 
     def window(self) -> int:
-        """One and a half batches per slot, so that no worker waits for the driver."""
-        slots: int = sum(self._client.nthreads().values())
+        """One and a half batches per slot, so that no worker waits for the driver.
+
+        Raises
+        ------
+        WorkersLost
+            When the scheduler does not answer any more.
+        """
+        try:
+            slots: int = sum(self._client.nthreads().values())
+        except OSError as error:
+            raise WorkersLost(
+                f"the Dask scheduler does not answer any more ({error}); what was committed is "
+                "kept; start the scheduler, then run the same command again"
+            ) from error
         return slots + (slots + 1) // 2
 
     def submit(self, batch: Batch) -> None:
@@ -77,30 +102,33 @@ class DaskPool:
         self._futures[batch.name] = future
         future.add_done_callback(lambda done: self._answers.put((batch, done)))
 
-    def wait(self, seconds: float) -> list[Answer]:
-        """Return every batch that is back; a worker's own exception is raised here."""
-        found: list[Answer] = []
+    def wait(self, seconds: float) -> Iterable[Answer]:
+        """Give every batch that is back; a worker's own exception is raised here."""
         try:
-            found.extend(self._answer(*self._answers.get(timeout=seconds)))
+            came = self._answers.get(timeout=seconds)
             while True:
-                found.extend(self._answer(*self._answers.get_nowait()))
+                batch, future = came
+                if self._futures.get(batch.name) is future:  # else `restart` has answered for it
+                    del self._futures[batch.name]
+                    yield self._answer(batch, future)
+                came = self._answers.get_nowait()
         except queue.Empty:
-            return found
+            return
 
-    def _answer(self, batch: Batch, future: Any) -> list[Answer]:
-        if self._futures.get(batch.name) != future:
-            return []  # an older attempt, already answered for by `restart`
-        del self._futures[batch.name]
-        if future.status == "finished":
-            future.release()
-            return [Answer(batch, self._receipts.pop(future.key, None))]
-        if future.status == "error" and not isinstance(future.exception(), KilledWorker):
-            future.result()
-        return [Answer(batch, None)]
+    def _answer(self, batch: Batch, future: Any) -> Answer:
+        """Return what became of a task; a receipt counts even if its worker has died since."""
+        receipt = self._receipts.pop(future.key, None)
+        if receipt is None and future.status == "error":
+            error = future.exception()
+            if not isinstance(error, KilledWorker):
+                raise error
+        future.release()
+        return Answer(batch, receipt)
 
     def drain(self) -> None:
-        """Set the stop flag in every worker process; their event loops are free to hear it."""
-        self._client.run(request_stop)
+        """Set the run's stop flag in every worker process, without waiting for their answers."""
+        ask = partial(self._client.run, request_stop, self._job.run, on_error="ignore")
+        self._client.loop.add_callback(ask)
 
     def places(self) -> dict[str, str]:
         """Return the worker that each batch was given to."""
@@ -162,12 +190,16 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Any) -> None:
         """Ignore the SIGINT that a terminal sends to every process of the group."""
-        stop_requested.clear()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def teardown(self, worker: Any) -> None:
-        """Let the running batch commit what it has before the worker is gone."""
-        request_stop()
+        """Let the running batch commit what it has before the worker is gone.
+
+        Another run that joins the cluster puts its own plugin in this one's place: no reason to
+        stop.
+        """
+        if worker.status not in (Status.running, Status.paused):
+            request_stop()
 
 
 @contextmanager
@@ -187,13 +219,17 @@ def connected(spec: ClusterSpec) -> Iterator[Any]:
             with _existing(spec.scheduler) as client:
                 yield client
             return
-        with _local_cluster(spec) as cluster, Client(cluster) as client:
+        with warnings.catch_warnings():
+            # Another run may take the port after it was probed; the address is printed anyway.
+            warnings.filterwarnings("ignore", message="Port .* is already in use")
+            local = _local_cluster(spec)
+        with local as cluster, Client(cluster) as client:
             yield client
 
 
 @contextmanager
 def _existing(address: str) -> Iterator[Any]:
-    where = {"scheduler_file": address[5:]} if address.startswith("file:") else {"address": address}
+    where = _where(address)
     try:
         client = Client(**where)
     except (OSError, ValueError) as error:
@@ -204,6 +240,20 @@ def _existing(address: str) -> Iterator[Any]:
     with client:
         _check_releases(client)
         yield client
+
+
+def _where(address: str) -> dict[str, str]:
+    """Return how Dask names a scheduler; a file that is not there would be waited for forever."""
+    scheme, _, rest = address.partition(":")
+    if scheme in ("tcp", "tls") and re.fullmatch(r"//.+:\d+", rest):
+        return {"address": address}
+    if scheme == "file" and Path(rest).is_file():
+        return {"scheduler_file": rest}
+    found = f"there is no file {rest}" if scheme == "file" else "that is no address"
+    raise UsageError(
+        f"--scheduler {address}: {found}; expected tcp://HOST:PORT, tls://HOST:PORT, or file:PATH "
+        "of the file that 'dask scheduler --scheduler-file PATH' writes"
+    )
 
 
 def _release() -> tuple[str, int]:

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UsageError
+from pipeline.errors import StoreError, UsageError
 from pipeline.store.exporting import safe_names
 from pipeline.store.foreign import ForeignFeatures, Place, read
 from pipeline.store.reading import FeatureSet
@@ -149,6 +149,8 @@ def differences(
     ------
     UsageError
         When nothing is shared, several arrays answer to one segment, or dimensions differ.
+    StoreError
+        When an array cannot be read, or values on either side are not finite.
     """
     compared: list[Comparison] = []
     absent: list[str] = []
@@ -158,6 +160,11 @@ def differences(
         if other is None or not len(other) or not len(rows):
             absent.append(key)
             continue
+        if not np.isfinite(rows).all():
+            raise StoreError(
+                f"{ours.name}: our features of {key} are not finite, so no distance is; "
+                "`pipeline verify` lists all such segments"
+            )
         compared.append(compare(key, str(place), np.asarray(rows, np.float32), other))
     if not compared:
         raise UsageError(

@@ -5,6 +5,7 @@
     PipelineError
     ├── UsageError                 flags or inputs that cannot be used         exit status 2
     ├── NotFinite                  a network or a flow gave NaN: no fact about the data
+    ├── WorkersLost                workers die before they begin, or cannot be reached
     ├── StoreError                 a store that cannot be read or written
     │   ├── DamagedShard           a shard that is truncated, foreign or inconsistent
     │   └── DiskFull               no room: the batch is handed back, nothing is lost
@@ -46,6 +47,7 @@ __all__ = [
     "StoreError",
     "UsageError",
     "WeightsError",
+    "WorkersLost",
     "segment_context",
 ]
 
@@ -64,6 +66,10 @@ class UsageError(PipelineError):
 
 class NotFinite(PipelineError):
     """A network or a flow gave NaN or infinity: no fact about the data, so the run stops."""
+
+
+class WorkersLost(PipelineError):
+    """Workers die before they begin, or cannot be reached: no fact about the data."""
 
 
 class StoreError(PipelineError):
@@ -278,13 +284,13 @@ class Poison(SegmentFailure):
     code = "poison"
 
 
-def _leaves(root: type[SegmentFailure]) -> Iterator[type[SegmentFailure]]:
+def _below(root: type[SegmentFailure]) -> Iterator[type[SegmentFailure]]:
     for child in root.__subclasses__():
         yield child
-        yield from _leaves(child)
+        yield from _below(child)
 
 
-FAILURES: dict[str, type[SegmentFailure]] = {cls.code: cls for cls in _leaves(SegmentFailure)}
+FAILURES: dict[str, type[SegmentFailure]] = {cls.code: cls for cls in _below(SegmentFailure)}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -35,9 +35,11 @@ from pipeline.errors import (
     Unsupported,
     VideoMissing,
 )
-from pipeline.fetch_work import FetchJob, Outcome, fetch_part, fetch_video, write_wanted
-from pipeline.sources import ASK_THE_NEXT, Sequential, open_source
+from pipeline.fetch_work import FetchJob, Outcome, Wanted, fetch_part, fetch_video, write_wanted
+from pipeline.plan import shared_videos
+from pipeline.sources import ASK_THE_NEXT, Sequential, open_source, writing
 from pipeline.sources.local import LocalSource
+from pipeline.store import publish
 
 JOURNAL = "journal.jsonl"
 TASKS_AHEAD = 4
@@ -76,11 +78,14 @@ class FetchPlan:
         To be asked for.
     given_up : list of Segment
         Failed for good, or often enough, before.
+    shared : frozenset of str
+        Videos of which the list has several segments.
     """
 
     done: set[str] = field(default_factory=set)
     todo: list[Segment] = field(default_factory=list)
     given_up: list[Segment] = field(default_factory=list)
+    shared: frozenset[str] = frozenset()
 
 
 class Journal:
@@ -93,9 +98,13 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.known: dict[str, Known] = dict(_journal_lines(path))
-        self._file = path.open("a", encoding="utf-8")
+        publish.make_folder(path.parent)
+        self._path = path
+        self.known: dict[str, Known] = known_failures(path)
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise publish.not_writable(path.parent, error) from error
         self._file.write("\n")  # ends a line that was cut off
 
     def __enter__(self) -> Journal:
@@ -116,35 +125,36 @@ class Journal:
             self.known[outcome.key] = Known(outcome.code, outcome.detail, attempts)
         known = self.known.get(outcome.key, Known("", "", 0))
         line = [outcome.key, known.code, known.detail, known.attempts]
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
 
 
-def _journal_lines(path: Path) -> Iterator[tuple[str, Known]]:
+def known_failures(path: Path) -> dict[str, Known]:
+    """Read a journal: the segments that failed last time; none where there is no journal."""
     latest: dict[str, Known] = {}
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 key, code, detail, attempts = json.loads(line)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             if code:
                 latest[key] = Known(code, detail, attempts)
             else:
                 latest.pop(key, None)
-    yield from latest.items()
+    return latest
 
 
 def make_plan(
-    segments: Iterable[Segment], job: FetchJob, known: Mapping[str, Known], *, retry_failed: bool
+    segments: Collection[Segment], job: FetchJob, known: Mapping[str, Known], *, retry_failed: bool
 ) -> FetchPlan:
     """Compare the list with the folder and the journal."""
-    job.into.mkdir(parents=True, exist_ok=True)
-    here = LocalSource(job.into)
-    plan = FetchPlan()
+    here = LocalSource(job.into) if job.into.is_dir() else None
+    plan = FetchPlan(shared=shared_videos(segments))
     for segment in segments:
         failure = known.get(segment.key)
-        if _is_here(here, segment, job.trim, failure):
+        if here is not None and _is_here(here, segment, job.trim, failure):
             plan.done.add(segment.key)
         elif failure is None or failure.will_be_retried or retry_failed:
             plan.todo.append(segment)
@@ -188,14 +198,14 @@ def fetch(
 
     Raises
     ------
-    DiskFull, UsageError
-        When the run cannot go on; what was brought is kept.
+    StoreError, UsageError
+        When the run cannot go on, of a full disk for one; what was brought is kept.
     """
-    waiting = list(plan.todo)
+    waiting = [Wanted(segment, segment.video in plan.shared) for segment in plan.todo]
     for number, text in enumerate(sources):
         last = number == len(sources) - 1
-        refused: list[Segment] = []
-        by_key = {segment.key: segment for segment in waiting}
+        refused: list[Wanted] = []
+        by_key = {one.segment.key: one for one in waiting}
         for outcome in _from_one(job, text, waiting, executor, width):
             kind = FAILURES.get(outcome.code)
             if kind is not None and not last and issubclass(kind, (*ASK_THE_NEXT, *UNUSABLE)):
@@ -206,33 +216,39 @@ def fetch(
 
 
 def _from_one(
-    job: FetchJob, text: str, segments: Sequence[Segment], executor: Executor, width: int
+    job: FetchJob, text: str, wanted: Sequence[Wanted], executor: Executor, width: int
 ) -> Iterator[Outcome]:
     """Yield one outcome for each segment, from one source."""
     source = open_source(text, job.options)
     if not isinstance(source, Sequential):
-        ordered = sorted(segments, key=lambda segment: segment.video)
-        videos = (tuple(group) for _, group in groupby(ordered, lambda segment: segment.video))
+        ordered = sorted(wanted, key=_video)
+        videos = (tuple(group) for _, group in groupby(ordered, _video))
         tasks = ((fetch_video, job, text, video) for video in videos)
         for outcomes in _run(executor, tasks, width):
             yield from outcomes
         return
-    missing = {segment.key: segment for segment in segments}
+    missing = {one.segment.key: one for one in wanted}
     damages: list[str] = []
     for group in source.parts():  # what an earlier group holds is not asked of a later one
-        wanted = job.workplace / f"wanted-{uuid.uuid4().hex}.json"
-        write_wanted(wanted, missing.values())
-        parts = ((fetch_part, job, text, part, wanted) for part in group)
-        for outcomes, damage in _run(executor, parts, width):
-            damages += [damage] if damage else []
-            for outcome in outcomes:
-                if missing.pop(outcome.key, None) is not None:
-                    yield outcome
-        wanted.unlink()
+        listed = job.workplace / f"wanted-{uuid.uuid4().hex}.json"
+        write_wanted(listed, missing.values())
+        parts = ((fetch_part, job, text, part, listed) for part in group)
+        try:
+            for outcomes, damage in _run(executor, parts, width):
+                damages += [damage] if damage else []
+                for outcome in outcomes:
+                    if missing.pop(outcome.key, None) is not None:
+                        yield outcome
+        finally:
+            listed.unlink(missing_ok=True)
     for key in missing:
         kind: type[SegmentFailure] = CutShort if damages else NotInMirror
         why = f"; {damages[0]}" if damages else ""
         yield Outcome(key, kind.code, f"in none of the archives of {text}{why}")
+
+
+def _video(wanted: Wanted) -> str:
+    return wanted.segment.video
 
 
 def _run(executor: Executor, tasks: Iterator[tuple[Any, ...]], width: int) -> Iterator[Any]:

@@ -8,6 +8,7 @@ what is there, a part of the dataset's version: every year's Kinetics is another
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 from manifests import Manifest
 from pipeline.fetch import HANDED_BACK, FetchPlan, Known
 from pipeline.report import FAILURE_COLUMNS, size, write_json
+from pipeline.sources import writing
 
 FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
 MILLISECONDS_PER_SECOND = 1000
@@ -30,14 +32,20 @@ def coverage(
 ) -> dict[str, Any]:
     """Return what ``coverage.json`` holds: counts by code, split and class, and what is there.
 
-    Each count is of segments by state: ``done``, the code of a failure, or ``left``.
+    Each count is of segments by state: ``done``, the code of a failure, or ``left``;
+    ``tried_again`` counts the failures that the same command asks for again, and ``reasons`` says
+    of each code what the first of its failures says.
     """
     total: Counter[str] = Counter()
+    again: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
     by: dict[str, dict[str, Counter[str]]] = {"split": {}, "class": {}}
     for segment in manifest:
         state = DONE if segment.key in done else LEFT
         if state == LEFT and segment.key in known:
             state = known[segment.key].code
+            again[state] += known[segment.key].will_be_retried
+            reasons.setdefault(state, known[segment.key].detail)
         total[state] += 1
         by["split"].setdefault(segment.split, Counter())[state] += 1
         for label in segment.labels:
@@ -48,6 +56,8 @@ def coverage(
         "segments": len(manifest),
         "done": len(done),
         "state": total,
+        "tried_again": again,
+        "reasons": reasons,
         **by,
         "done_keys": [segment.key for segment in manifest if segment.key in done],
     }
@@ -56,16 +66,22 @@ def coverage(
 def write_files(
     into: Path, manifest: Manifest, done: Collection[str], known: Mapping[str, Known]
 ) -> dict[str, Any]:
-    """Write the three files and return what ``coverage.json`` holds."""
+    """Write the three files and return what ``coverage.json`` holds.
+
+    Raises
+    ------
+    DiskFull
+        When there is no room; the files before them stay.
+    """
     found = coverage(manifest, done, known)
-    write_json(into / "coverage.json", found)
-    _replace(into / "committed.txt", "".join(f"{key}\n" for key in found["done_keys"]))
-    temporary = into / f".failures.csv.{os.getpid()}.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(FAILURE_COLUMNS)
-        writer.writerows(_failure_rows(manifest, done, known))
-    temporary.replace(into / "failures.csv")
+    failures = io.StringIO(newline="")
+    writer = csv.writer(failures)
+    writer.writerow(FAILURE_COLUMNS)
+    writer.writerows(_failure_rows(manifest, done, known))
+    with writing(into / "coverage.json"):
+        write_json(into / "coverage.json", found)
+        _replace(into / "committed.txt", "".join(f"{key}\n" for key in found["done_keys"]))
+        _replace(into / "failures.csv", failures.getvalue())
     return found
 
 
@@ -92,13 +108,12 @@ def _failure_rows(
         )
 
 
-def summary(found: Mapping[str, Any], known: Mapping[str, Known], written_bytes: int) -> str:
+def summary(found: Mapping[str, Any], written_bytes: int) -> str:
     """Return the end of a run for people: counts by code, with what will be asked for again."""
     lines = [
         f"{found['done']} of {found['segments']} segments are there, {size(written_bytes)} "
         "written by this run"
     ]
-    again = Counter(failure.code for failure in known.values() if failure.will_be_retried)
     splits: Mapping[str, Mapping[str, int]] = found["split"]
     for code, number in Counter(found["state"]).most_common():
         if code == DONE:
@@ -108,8 +123,11 @@ def summary(found: Mapping[str, Any], known: Mapping[str, Known], written_bytes:
             for split, states in list(splits.items())[:SHOWN_SPLITS]
             if states.get(code)
         ]
-        fate = "not asked for yet" if code == LEFT else f"{again[code]} will be tried again"
+        again = found["tried_again"].get(code, 0)
+        fate = "not asked for yet" if code == LEFT else f"{again} will be tried again"
         lines.append(f"  {number} x {code} ({', '.join(parts)}): {fate}")
+        if code in found["reasons"]:
+            lines.append(f"    first: {found['reasons'][code]}")
     return "\n".join(lines)
 
 
@@ -134,5 +152,8 @@ def _harmless(text: str) -> str:
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,19 +18,22 @@ from pathlib import Path
 
 from manifests import Segment
 from pipeline import decode
-from pipeline.errors import SegmentFailure, TooShort, Truncated
+from pipeline.errors import Ambiguous, SegmentFailure, TooShort, Truncated
 from pipeline.sampling import Grid
 from pipeline.sources import (
     Located,
     Sequential,
     Source,
     SourceOptions,
+    check_is_one,
     open_source,
     release,
     safe_name,
     trimmed_name,
     without_extension,
+    writing,
 )
+from pipeline.store import publish
 from pipeline.trim import trim
 
 WORKPLACE = ".fetch"
@@ -88,14 +90,30 @@ class Outcome:
     size: int = 0
 
 
-def fetch_video(job: FetchJob, text: str, segments: Sequence[Segment]) -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A segment that is asked for.
+
+    Attributes
+    ----------
+    segment : Segment
+        Which.
+    shared : bool
+        Whether the list has other segments of its video, asked for or not.
+    """
+
+    segment: Segment
+    shared: bool = False
+
+
+def fetch_video(job: FetchJob, text: str, wanted: Sequence[Wanted]) -> list[Outcome]:
     """Bring one video, or each of its segments, from one source.
 
     Parameters
     ----------
     text : str
         The ``--videos`` value.
-    segments : sequence of Segment
+    wanted : sequence of Wanted
         All of one video.
 
     Returns
@@ -105,21 +123,22 @@ def fetch_video(job: FetchJob, text: str, segments: Sequence[Segment]) -> list[O
     """
     source = _source(text, job.options)
     outcomes: list[Outcome] = []
-    waiting = list(segments)
+    waiting = list(wanted)
     while waiting:
+        first = waiting[0]
         try:
-            located = source.locate(waiting[0])
+            located = source.locate(first.segment)
         except SegmentFailure as failure:
-            outcomes.append(_failed(waiting.pop(0), failure))
+            outcomes.append(_failed(first.segment, failure))
+            waiting = waiting[1:]
             continue
-        served = [waiting.pop(0)] if located.trimmed else waiting
-        if not located.trimmed:
-            waiting = []
-        outcomes += received(job, located, served)
+        served = 1 if located.trimmed else len(waiting)
+        outcomes += received(job, located, waiting[:served])
+        waiting = waiting[served:]
     return outcomes
 
 
-def write_wanted(path: Path, segments: Iterable[Segment]) -> None:
+def write_wanted(path: Path, wanted: Iterable[Wanted]) -> None:
     """Write what is wanted of all parts once, so that no task has to carry it.
 
     Parameters
@@ -127,33 +146,34 @@ def write_wanted(path: Path, segments: Iterable[Segment]) -> None:
     path : Path
         A name never used before: workers keep what they have read under it.
     """
-    rows = [[segment.video, segment.start_ms, segment.end_ms] for segment in segments]
+    segments = ((one.segment, one.shared) for one in wanted)
+    rows = [[s.video, s.start_ms, s.end_ms, shared] for s, shared in segments]
     path.write_text(json.dumps(rows), encoding="utf-8")
 
 
 @lru_cache(maxsize=2)
-def _wanted(path: Path) -> tuple[dict[str, tuple[Segment, ...]], dict[str, bool]]:
-    """Return the segments by member name, and whether each name is a segment's own."""
-    segments: dict[str, tuple[Segment, ...]] = {}
+def _wanted(path: Path) -> tuple[dict[str, tuple[Wanted, ...]], dict[str, bool]]:
+    """Return what is wanted by member name, and whether each name is a segment's own."""
+    wanted: dict[str, tuple[Wanted, ...]] = {}
     own: dict[str, bool] = {}
-    for video, start_ms, end_ms in json.loads(path.read_text(encoding="utf-8")):
+    for video, start_ms, end_ms, shared in json.loads(path.read_text(encoding="utf-8")):
         segment = Segment(video=video, start_ms=start_ms, end_ms=end_ms)
         for name, is_own in ((trimmed_name(segment), True), (video, False)):
             if name:
                 last = without_extension(name).rpartition("/")[2]
-                segments[last] = (*segments.get(last, ()), segment)
+                wanted[last] = (*wanted.get(last, ()), Wanted(segment, shared))
                 own[last] = is_own
-    return segments, own
+    return wanted, own
 
 
-def fetch_part(job: FetchJob, text: str, part: str, wanted: Path) -> tuple[list[Outcome], str]:
+def fetch_part(job: FetchJob, text: str, part: str, listed: Path) -> tuple[list[Outcome], str]:
     """Read one archive part once and keep what is wanted of it.
 
     Parameters
     ----------
     text, part : str
         The ``--videos`` value, and the archive.
-    wanted : Path
+    listed : Path
         What `write_wanted` wrote.
 
     Returns
@@ -165,23 +185,31 @@ def fetch_part(job: FetchJob, text: str, part: str, wanted: Path) -> tuple[list[
     """
     source = _source(text, job.options)
     assert isinstance(source, Sequential), f"{text} has parts"
-    segments, own = _wanted(wanted)
+    wanted, own = _wanted(listed)
     outcomes: list[Outcome] = []
     try:
         for name, located in source.members(part, own):
-            outcomes += received(job, located, segments[name])
+            outcomes += received(job, located, wanted[name])
     except SegmentFailure as failure:
         return outcomes, failure.detail
     return outcomes, ""
 
 
-def received(job: FetchJob, located: Located, segments: Sequence[Segment]) -> list[Outcome]:
+def received(job: FetchJob, located: Located, wanted: Sequence[Wanted]) -> list[Outcome]:
     """Check a file, cut it if asked, put it in its place, and give scratch space back."""
     outcomes: list[Outcome] = []
+    videos = sorted({one.segment.video for one in wanted})
     try:
-        for segment in segments:
+        for segment, shared in ((one.segment, one.shared) for one in wanted):
             try:
                 safe_name(segment.video)
+                if len(videos) > 1:
+                    raise Ambiguous(
+                        f"a member of an archive answers to {' and '.join(videos[:2])}: it is "
+                        "known by the last part of its name; unpack the archive, give its folder"
+                    )
+                if shared:
+                    check_is_one(located, segment)
                 _check(job, located, segment)
                 size = 0
                 if job.trim and not located.trimmed and segment.end_ms is not None:
@@ -189,7 +217,7 @@ def received(job: FetchJob, located: Located, segments: Sequence[Segment]) -> li
                 outcomes.append(Outcome(segment.key, size=size))
             except SegmentFailure as failure:
                 outcomes.append(_failed(segment, failure))
-        for number, segment in enumerate(segments):
+        for number, segment in enumerate(one.segment for one in wanted):
             kept = located.trimmed or not job.trim or segment.end_ms is None
             if kept and not outcomes[number].code:
                 _place(job, located, segment)
@@ -243,9 +271,10 @@ def _cut(job: FetchJob, located: Located, segment: Segment) -> int:
     """Write the segment alone and give it its final name."""
     start, end = _stretch(segment)
     assert end is not None, "a segment without an end is the full video"
-    unfinished = job.workplace / f"{uuid.uuid4().hex}.mp4"
+    unfinished = _unfinished(job)
     try:
-        trim(located.path, unfinished, start, end)
+        with writing(unfinished):
+            trim(located.path, unfinished, start, end)
         size = unfinished.stat().st_size
         _rename(unfinished, _final(job, segment, trimmed=True, extension=".mp4"))
     finally:
@@ -259,12 +288,23 @@ def _place(job: FetchJob, located: Located, segment: Segment) -> None:
     if located.scratch:
         _rename(located.path, final)
         return
-    unfinished = job.workplace / f"{uuid.uuid4().hex}{located.path.suffix}"
+    unfinished = _unfinished(job)
     try:
-        shutil.copyfile(located.path, unfinished)
+        with writing(unfinished):
+            shutil.copyfile(located.path, unfinished)
         _rename(unfinished, final)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _unfinished(job: FetchJob) -> Path:
+    """Return a name that `clean` knows as left behind when its process dies."""
+    return publish.temporary_name(job.workplace / "unfinished")
+
+
+def clean(workplace: Path) -> None:
+    """Remove what fetches that were killed an hour ago or more left half written."""
+    publish.sweep(workplace)
 
 
 def _final(job: FetchJob, segment: Segment, *, trimmed: bool, extension: str) -> Path:

@@ -158,12 +158,15 @@ class Item:
         Positions in `Job.targets` of the recipes that lack it.
     attempts : int
         How often it has failed before.
+    shared : bool
+        Whether the list has other segments of its video.
     """
 
     segment: Segment
     located: Located | None
     targets: tuple[int, ...]
     attempts: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a running batch tells the outside: time per activity, signs of life, and when to stop.
 
-`Monitor` works in this process; `pipeline.cluster` has one that also speaks to Dask. A batch only
+`Monitor` works in this process; `pipeline.dask_pool` has one that also speaks to Dask. A batch only
 ever sees this interface, so the same functions run under both.
 """
 
@@ -16,13 +16,27 @@ from typing import Literal
 
 SECONDS_BETWEEN_SIGNS_OF_LIFE = 2.0
 
-stop_requested = threading.Event()
-"""Set in a process that should finish the segment in hand, commit, and return."""
+EVERY_RUN = ""
+
+_stopping: set[str] = set()
 
 
-def request_stop() -> None:
-    """Set `stop_requested` in the process that runs this."""
-    stop_requested.set()
+def request_stop(run: str = EVERY_RUN) -> None:
+    """Ask the batches of a run in this process to finish the segment in hand, commit, and return.
+
+    A worker of a shared cluster serves several runs; a Ctrl-C is meant for one of them.
+    """
+    _stopping.add(run)
+
+
+def stop_requested(run: str) -> bool:
+    """Whether the batches of a run should come to an end in this process."""
+    return run in _stopping or EVERY_RUN in _stopping
+
+
+def allow(run: str) -> None:
+    """Take back a request to stop, for a run that begins (again) in this process."""
+    _stopping.discard(run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,23 @@ class Monitor:
         """Say, at most every few seconds, that a frame, a flow or a network call came through."""
         if time.monotonic() - self._last_sign >= SECONDS_BETWEEN_SIGNS_OF_LIFE:
             self._send("alive")
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Give signs of life during a wait that has a deadline of its own, such as a download."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(SECONDS_BETWEEN_SIGNS_OF_LIFE):
+                self._send("alive")
+
+        thread = threading.Thread(target=beat, name="signs-of-life", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def ended(self, segment: str, failed: bool) -> None:
         """Say that a segment has its vectors, or its failure."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests import Segment
+from manifests._segment import MILLISECONDS_PER_SECOND, Segment
 from pipeline import decode
 from pipeline.decode import FrameStream, VideoInfo
 from pipeline.embedding import Rows
@@ -14,8 +14,6 @@ from pipeline.job import Failed, Item, Job
 from pipeline.sources import Located
 from pipeline.store import FailureRow, SegmentRow
 from pipeline.streams import Placement
-
-MILLISECONDS_PER_SECOND = 1000
 
 
 @dataclass(slots=True)
@@ -76,6 +74,10 @@ def segment_row(outcome: Outcome, digest: str, job: Job) -> SegmentRow:
         frames_repeated=counts.repeated,
         frames_dropped=counts.dropped,
         decoded_ratio=outcome.ratio,
+        width_px=outcome.info.width_px,
+        height_px=outcome.info.height_px,
+        stream_index=outcome.info.stream_index,
+        video_streams=outcome.info.video_streams,
         features=outcome.rows[digest].features(job.settings.store_dtype),
     )
 

@@ -10,13 +10,14 @@ runs meet at the same shards.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 from extractors import Spec
 from manifests import Segment
-from pipeline.errors import FAILURES, Ambiguous, SegmentFailure, VideoMissing
+from pipeline.errors import FAILURES, Ambiguous, VideoMissing
 from pipeline.job import Batch, Item, Target
 from pipeline.sampling import windows
 from pipeline.sources import Located
@@ -53,6 +54,17 @@ class TargetCounts:
     open_ended: int = 0
 
 
+class Absent(NamedTuple):
+    """A segment whose video cannot be had now, and why.
+
+    It holds no exception: a million of them would keep the frames they were raised in.
+    """
+
+    segment: Segment
+    code: str
+    detail: str
+
+
 @dataclass(slots=True)
 class Plan:
     """What is left to do.
@@ -63,8 +75,8 @@ class Plan:
         Segments of the manifest, after ``--split`` and ``--limit``.
     present : int
         Those whose video is on disk or will be asked of a remote source.
-    absent : list of (Segment, SegmentFailure)
-        Those that no source has, or that several files answer to, with the reason.
+    absent : list of Absent
+        Those that no source has, or that several files answer to.
     items : list of Item
         Segments that at least one recipe lacks.
     counts : list of TargetCounts
@@ -73,7 +85,7 @@ class Plan:
 
     segments: int = 0
     present: int = 0
-    absent: list[tuple[Segment, SegmentFailure]] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     counts: list[TargetCounts] = field(default_factory=list)
 
@@ -87,7 +99,7 @@ class Plan:
 
 
 def make_plan(
-    segments: Iterable[Segment],
+    segments: Collection[Segment],
     targets: Sequence[Target],
     committed: Sequence[Committed],
     locate: Locate,
@@ -97,7 +109,7 @@ def make_plan(
 
     Parameters
     ----------
-    segments : iterable of Segment
+    segments : collection of Segment
         The manifest.
     targets : sequence of Target
         The extractors of the run.
@@ -109,20 +121,26 @@ def make_plan(
         Try every failed segment again, whatever its failure.
     """
     plan = Plan(counts=[TargetCounts() for _ in targets])
+    lengths: Counter[tuple[tuple[int, ...], float | None]] = Counter()
+    shared = shared_videos(segments)
     for segment in segments:
         plan.segments += 1
         try:
             located = locate(segment)
         except (VideoMissing, Ambiguous) as failure:
-            plan.absent.append((segment, failure))
+            plan.absent.append(Absent(segment, failure.code, failure.detail))
+            key = segment.key
             for counts, known in zip(plan.counts, committed, strict=True):
-                counts.done += segment.key in known.done
+                counts.done += key in known.done
             continue
         plan.present += 1
         item = _item(segment, located, plan, committed, retry_failed)
         if item is not None:
+            if segment.video in shared:
+                item = replace(item, shared=True)
             plan.items.append(item)
-            _expect(plan, item, targets)
+            lengths[item.targets, segment.seconds] += 1
+    _expect(plan, lengths, targets)
     return plan
 
 
@@ -136,12 +154,13 @@ def _item(
     """Return what the segment still needs, or None."""
     wanted: list[int] = []
     attempts = 0
+    key = segment.key
     for number, (counts, known) in enumerate(zip(plan.counts, committed, strict=True)):
-        stamp = known.done.get(segment.key)
+        stamp = known.done.get(key)
         if stamp is not None and (stamp[1] == AGELESS or not _replaced(stamp, located)):
             counts.done += 1
             continue
-        failure = known.failures.get(segment.key)
+        failure = known.failures.get(key)
         if stamp is None and failure is not None:
             if not retry_failed and _given_up(failure, located):
                 counts.given_up += 1
@@ -168,13 +187,19 @@ def _replaced(stamp: tuple[int, int], located: Located | None) -> bool:
     return stamp != (located.size, located.mtime_ns)
 
 
-def _expect(plan: Plan, item: Item, targets: Sequence[Target]) -> None:
-    seconds = item.segment.seconds
-    for number in item.targets:
-        if seconds is None or targets[number].spec.sampling.fps is None:
-            plan.counts[number].open_ended += 1
-        else:
-            plan.counts[number].expected_rows += expected_rows(targets[number].spec, seconds)
+def _expect(
+    plan: Plan,
+    lengths: Mapping[tuple[tuple[int, ...], float | None], int],
+    targets: Sequence[Target],
+) -> None:
+    """Add up the rows to come, once for each length: a list has few of them."""
+    for (wanted, seconds), segments in lengths.items():
+        for number in wanted:
+            spec, counts = targets[number].spec, plan.counts[number]
+            if seconds is None or spec.sampling.fps is None:
+                counts.open_ended += segments
+            else:
+                counts.expected_rows += segments * expected_rows(spec, seconds)
 
 
 def expected_rows(spec: Spec, seconds: float) -> int:
@@ -236,6 +261,15 @@ def _chunks(items: list[Item], most: int) -> Iterator[tuple[Item, ...]]:
         seconds += length
     if chunk:
         yield tuple(chunk)
+
+
+def shared_videos(segments: Iterable[Segment]) -> frozenset[str]:
+    """Return the videos of which a list has several segments."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for segment in segments:
+        (shared if segment.video in seen else seen).add(segment.video)
+    return frozenset(shared)
 
 
 def limited(segments: Iterable[Segment], split: str | None, limit: int | None) -> Iterator[Segment]:

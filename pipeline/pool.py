@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,11 +56,6 @@ class Answer:
     batch: Batch
     receipt: Receipt | None
 
-    @property
-    def lost(self) -> bool:
-        """Whether the worker died or was restarted under the batch."""
-        return self.receipt is None
-
 
 class Pool(Protocol):
     """Something that runs batches.
@@ -84,12 +79,18 @@ class Pool(Protocol):
         """Take a batch."""
         ...
 
-    def wait(self, seconds: float) -> list[Answer]:
-        """Return the batches that came back, after at most `seconds` when there is none."""
+    def wait(self, seconds: float) -> Iterable[Answer]:
+        """Give each batch that came back, after at most `seconds` when there is none.
+
+        What a batch raised is raised in its turn, so that those before it are not lost.
+        """
         ...
 
     def drain(self) -> None:
-        """Ask every running batch to finish the segment in hand, commit, and come back."""
+        """Ask every running batch to finish the segment in hand, commit, and come back.
+
+        Called by a signal handler: it must not wait, least of all for a worker that hangs.
+        """
         ...
 
     def places(self) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
 
-from pipeline.errors import PipelineError, Poison
+from pipeline.errors import Poison, WorkersLost
 from pipeline.job import Batch, Failed, Item, Job, Receipt
 from pipeline.monitor import Event
 from pipeline.outcome import described
@@ -52,10 +52,6 @@ class Listener(Protocol):
     def say(self, text: str) -> None:
         """Show one line to the user."""
         ...
-
-
-class WorkersLost(PipelineError):
-    """Workers die before they begin, or there are none: nothing to do with the data."""
 
 
 @dataclass(slots=True)
@@ -126,11 +122,9 @@ class Driver:
 
     def _refill(self, waiting: Iterator[Batch]) -> bool:
         """Submit up to the window; return whether anything was submitted."""
+        window = self._slots()
         if self.interrupted:
             return False
-        window = self.pool.window()
-        if window:
-            self._workers_seen = time.monotonic()
         before = len(self._lives)
         while len(self._lives) < max(1, window):
             batch = self._next(waiting)
@@ -140,6 +134,13 @@ class Driver:
                 self._lives[batch.name] = _Life(batch, time.monotonic())
             self.pool.submit(batch)
         return len(self._lives) > before
+
+    def _slots(self) -> int:
+        """Return how many batches the pool wants in flight, and note when it last wanted any."""
+        window = self.pool.window()
+        if window:
+            self._workers_seen = time.monotonic()
+        return window
 
     def _next(self, waiting: Iterator[Batch]) -> Batch | None:
         """Return what to submit next; a quarantined segment only when nothing else is there."""
@@ -155,10 +156,21 @@ class Driver:
     def _take(self, answer: Answer) -> None:
         with self._lock:
             life = self._lives.pop(answer.batch.name)
-        if answer.receipt is not None:
-            self.listener.receipt(answer.receipt)
-        elif not self.interrupted:
-            self._split(answer.batch, life.segment)
+        if answer.receipt is None:
+            if not self.interrupted:
+                self._split(answer.batch, life.segment)
+            return
+        self.listener.receipt(answer.receipt)
+        if answer.receipt.left and not self.interrupted:
+            self._resume(answer.batch, answer.receipt)
+
+    def _resume(self, batch: Batch, receipt: Receipt) -> None:
+        """Queue what a worker handed back because it closes, not because the run ends."""
+        if not receipt.done and not receipt.failed:
+            self._count_death()
+        left = set(receipt.left)
+        items = tuple(item for item in batch.items if item.segment.key in left)
+        self._again.append(replace(batch, name=self._renamed(batch), items=items))
 
     def _split(self, batch: Batch, suspect: str) -> None:
         """Deal with a batch whose worker was lost."""
@@ -221,6 +233,8 @@ class Driver:
 
     def _record(self, bucket: int, item: Item, failure: Poison) -> None:
         """Commit a failure row that no worker lived to commit."""
+        if self.job.flow_only:
+            return  # there is no store
         located = item.located
         row = FailureRow(
             **described(item.segment),
@@ -244,7 +258,7 @@ class Driver:
     def _watch(self) -> None:
         """Restart workers that fell silent; give up when there are no workers."""
         now = time.monotonic()
-        if self.pool.window() == 0 and now - self._workers_seen > SECONDS_WITHOUT_WORKERS:
+        if now - self._workers_seen > SECONDS_WITHOUT_WORKERS and not self._slots():
             raise WorkersLost(
                 f"no worker for {SECONDS_WITHOUT_WORKERS:g} s; start some, then run again"
             )
@@ -281,7 +295,11 @@ class Driver:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Turn the first Ctrl-C (or SIGTERM) into a soft stop; a second one ends at once."""
+        """Turn the first Ctrl-C (or SIGTERM) into a soft stop; a second one ends at once.
+
+        The handler runs between any two instructions of this thread, which may hold `_lock` just
+        then: it waits for nobody.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -290,7 +308,9 @@ class Driver:
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
-            self.listener.say("stopping: the segment in hand is finished and committed")
+            self.listener.say(
+                "stopping: the segment in hand is finished and committed; Ctrl-C again ends at once"
+            )
             self.pool.drain()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import manifests
 from manifests import Manifest, Segment
 from pipeline import report
 from pipeline.cluster import open_pool
-from pipeline.errors import DiskFull, SegmentFailure, UsageError
+from pipeline.errors import PipelineError, StoreError, UsageError, VideoMissing
 from pipeline.flow_caching import open_cache
 from pipeline.job import Job, Target
 from pipeline.monitor import Event
@@ -17,6 +20,7 @@ from pipeline.plan import Plan, make_batches, make_plan
 from pipeline.pool import ClusterSpec
 from pipeline.run import Driver
 from pipeline.sources import Located, Sources
+from pipeline.sources._address import redacted
 from pipeline.store import Committed, RecipeShards, Store, buckets_for
 from pipeline.work import extract_batch
 
@@ -62,9 +66,10 @@ class Session:
             retry_failed,
         )
         if self.manifest.rejects:
+            first = self.manifest.rejects[0]
             self.say(
-                f"{self.manifest.path}: {len(self.manifest.rejects)} rows refused, first: "
-                f"{self.manifest.rejects[0].where}: {self.manifest.rejects[0].found}"
+                f"{self.manifest.path}: rows refused: {len(self.manifest.rejects)}; the first, "
+                f"{first.where}: {first.found}; {first.remedy}"
             )
         if not self.segments:
             raise UsageError(
@@ -91,10 +96,10 @@ class Session:
         return RecipeShards.open(job.out, target.recipe.folder).committed()
 
     def _nothing_found(self, plan: Plan, sources: Sources) -> str:
-        segment, failure = plan.absent[0]
+        first = plan.absent[0]
         return (
             f"--videos {' '.join(sources.texts)}: not one of {plan.segments} videos is there; the "
-            f"first one wanted is {segment.video} ({failure.detail}); name the folder of the "
+            f"first one wanted is {first.segment.video} ({first.detail}); name the folder of the "
             "videos with --videos"
         )
 
@@ -111,22 +116,39 @@ class Session:
         -------
         int
             0 when every segment is accounted for, 1 when work is left, 130 when interrupted.
+
+        Raises
+        ------
+        UsageError
+            When the store cannot be made, or the workers cannot be had.
+        PipelineError
+            Of any other kind when the run stopped early; its summary is written all the same.
         """
         bucket_of = self._prepare()
         progress = report.Progress(len(plan.items))
-        interrupted = False
         summary = report.Summary(plan, progress, self.job)
-        if plan.items:
-            try:
-                interrupted = self._drive(plan, bucket_of, cluster, progress, stall_seconds)
-            except DiskFull as full:
-                summary.notes.append(f"error: {full}")
-            finally:
-                progress.close()
-        summary.interrupted = interrupted
-        self._write(summary, command)
+        stopped: PipelineError | None = None
+        try:
+            if plan.items:
+                driven = self._drive(plan, bucket_of, cluster, progress, stall_seconds)
+                summary.interrupted = driven
+        except UsageError:
+            raise  # nothing ran
+        except PipelineError as error:
+            stopped, summary.stopped = error, str(error)
+        finally:
+            progress.close()
         self.say(summary.text())
-        if interrupted:
+        try:
+            self.say(f"  report: {self._write(summary, command)}")
+        except OSError as error:
+            stopped = stopped or StoreError(
+                f"{error.filename or self.job.out}: no report of this run could be written "
+                f"({error.strerror}); what was extracted is safe, run the same command again"
+            )
+        if stopped is not None:
+            raise stopped
+        if summary.interrupted:
             self.say("interrupted: what was done is committed; run the same command to go on")
             return EXIT_INTERRUPTED
         return EXIT_WORK_LEFT if summary.left else EXIT_DONE
@@ -155,26 +177,37 @@ class Session:
 
         with open_pool(cluster, extract_batch, self.job, on_event) as pool:
             if pool.dashboard:
-                self.say(f"dashboard: {pool.dashboard}")
+                progress.say(f"dashboard: {pool.dashboard}")
             driver = Driver(pool, self.job, progress, stall_seconds)
             drivers.append(driver)
             driver.run(make_batches(plan.items, bucket_of, pool.window()))
             return driver.interrupted
 
-    def _write(self, summary: report.Summary, command: Sequence[str]) -> None:
+    def _write(self, summary: report.Summary, command: Sequence[str]) -> Path:
+        """Write the files of the run; return its page."""
         about = {
             "path": str(self.manifest.path),
             "sha256": self.manifest.sha256,
             "dataset": self.manifest.dataset,
-            "command": " ".join(command),
+            "command": shlex.join(map(_shown, command)),
+            "rejects": len(self.manifest.rejects),
         }
         folder = report.write_run(summary, about)
+        coverage: dict[str, Any] = {}
         if self.manifest.rejects:
             manifests.write_rejects(folder / "rejects.csv", self.manifest.rejects)
         if not self.job.flow_only:
-            report.write_state(self.segments, self.job, self._known())
+            coverage = report.write_state(self.segments, self.job, self._known())
             if self.manifest.classes:
                 report.write_json(self.job.out / "classes.json", list(self.manifest.classes))
+        page = folder / "report.html"
+        report.write_page(page, {**summary.to_json(), "manifest": about}, coverage)
+        return page
+
+
+def _shown(argument: str) -> str:
+    """Return a word of the command line without what a URL may hold of secrets."""
+    return redacted(argument) if "//" in argument else argument
 
 
 def _locator(sources: Sources, remote: bool) -> Callable[[Segment], Located | None]:
@@ -183,7 +216,7 @@ def _locator(sources: Sources, remote: bool) -> Callable[[Segment], Located | No
     def locate(segment: Segment) -> Located | None:
         try:
             return sources.locate_on_disk(segment)
-        except SegmentFailure:
+        except VideoMissing:
             if remote:
                 return None
             raise

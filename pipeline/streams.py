@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors import Spec
-from manifests import Segment
+from manifests._segment import MILLISECONDS_PER_SECOND, Segment
 from pipeline import flow
 from pipeline.decode import Request, VideoInfo
 from pipeline.errors import NotFinite, TooShort
@@ -24,8 +24,6 @@ from pipeline.job import Settings, Target
 from pipeline.monitor import Monitor
 from pipeline.sampling import Grid
 from pipeline.windowing import Sample, Window, WindowStream
-
-MILLISECONDS_PER_SECOND = 1000
 
 Image = NDArray[Any]
 Deliver = Callable[[Target, Window[Image]], None]

@@ -102,12 +102,20 @@ class WindowStream(Generic[Image]):
         """
         sampling = self._sampling
         if not self._count:
-            raise TooShort("the segment has no frame; check its times against the video's length")
+            raise TooShort(
+                "no frame, or for flow no pair of frames, in the segment; check its times against "
+                "the video's length"
+            )
         if sampling.mode == "whole":
             yield self._window(self._held)
         elif sampling.mode == "centred":
             following = max(0, self._count - sampling.window + sampling.window // 2 + 1)
             following += -(self._first + following) % sampling.stride
+            if -self._first % sampling.stride >= self._count:
+                raise TooShort(
+                    f"the segment has {self._count} samples after its beginning, none of them at "
+                    f"the centre of a window (every {sampling.stride} samples)"
+                )
             for centre in range(following, self._count, sampling.stride):
                 yield self._centred(centre)
         elif self._count < sampling.window:

@@ -8,34 +8,29 @@ instruction: only whole shards count, and the first attempt to commit a segment 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline import decode, flow, pixels
+from pipeline import decode, flow, pixels, store
 from pipeline.decode import FrameStream
 from pipeline.embedding import Embedder, Rows
-from pipeline.errors import (
-    SegmentFailure,
-    segment_context,
-)
+from pipeline.errors import SegmentFailure, segment_context
 from pipeline.flow_caching import CachedContext
 from pipeline.frames import SampledFrame
 from pipeline.job import Batch, Item, Job, Receipt, Target
 from pipeline.monitor import Monitor, stop_requested
 from pipeline.outcome import Outcome, check_coverage, failed, failure_row, segment_row
 from pipeline.provenance import versions
-from pipeline.sources import Located, Sources
+from pipeline.sources import Located, Sources, check_is_one
 from pipeline.store import RecipeShards
 from pipeline.store.flow_cache import SourceStamp
 from pipeline.streams import Deliver, Placement, SegmentStreams, StreamContext
 
 if TYPE_CHECKING:
     from extractors._extractor import Extractor
-
-MILLISECONDS_PER_SECOND = 1000
 
 _built: dict[str, Any] = {}
 _building = threading.Lock()
@@ -62,7 +57,7 @@ def extract_batch(job: Job, batch: Batch, monitor: Monitor) -> Receipt:
     work = _BatchWork(job, monitor)
     left: list[str] = []
     for item in batch.items:
-        if stop_requested.is_set():
+        if stop_requested(job.run):
             left.append(item.segment.key)
             continue
         work.extract(item)
@@ -74,7 +69,8 @@ def _cap_threads(threads: int) -> None:
     pixels.cap_threads(threads)
 
 
-def _once(name: str, build: Any) -> Any:
+def _once(name: str, build: Callable[[], Any]) -> Any:
+    """Return what this process has built under a name, building it the first time."""
     with _building:
         if name not in _built:
             _built[name] = build()
@@ -108,8 +104,12 @@ def _sources(job: Job) -> Sources:
     return opened
 
 
-def _located(job: Job, item: Item) -> Located:
-    return item.located or _sources(job).locate(item.segment)
+def _located(job: Job, item: Item, monitor: Monitor) -> Located:
+    """Return the segment's file; a download keeps its own deadline, and may be long."""
+    if item.located is not None:
+        return item.located
+    with monitor.waiting():
+        return _sources(job).locate(item.segment)
 
 
 class _BatchWork:
@@ -139,14 +139,17 @@ class _BatchWork:
                 self._run(outcome, targets)
         except SegmentFailure as failure:
             outcome.failures = {target.recipe.digest: failure for target in targets}
-        if outcome.located is not None and outcome.located.scratch:
-            _sources(self._job).release(outcome.located)
+        finally:
+            if outcome.located is not None and outcome.located.scratch:
+                _sources(self._job).release(outcome.located)
         self._monitor.ended(key, failed=bool(outcome.failures))
 
     def _run(self, outcome: Outcome, targets: list[Target]) -> None:
         job, item = self._job, outcome.item
         with self._monitor.meter("locate"):
-            located = outcome.located = _located(job, item)
+            located = outcome.located = _located(job, item, self._monitor)
+            if item.shared:
+                check_is_one(located, item.segment)
         with self._monitor.meter("decode"):
             info = outcome.info = decode.probe(
                 located.path, limits=job.settings.limits, decoder=job.settings.decoder
@@ -235,7 +238,8 @@ class _BatchWork:
             counts=dict(self._monitor.counts),
         )
 
-    def _commit_target(self, batch: Batch, target: Target) -> Any:
+    def _commit_target(self, batch: Batch, target: Target) -> store.Receipt | None:
+        """Publish the rows and failures of one recipe; None when the batch has neither."""
         digest = target.recipe.digest
         mine = [o for o in self._outcomes if digest in o.rows]
         done = [segment_row(o, digest, self._job) for o in mine if digest not in o.failures]

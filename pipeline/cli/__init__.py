@@ -72,6 +72,11 @@ def main() -> None:
     except (PipelineError, ManifestError, ExtractorError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(exit_status(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"error: {error.filename}: {error.strerror}; check the path", err=True)
+        sys.exit(EXIT_WORK_LEFT)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: what was committed is kept; run the same command again", err=True)
         sys.exit(EXIT_INTERRUPTED)

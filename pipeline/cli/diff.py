@@ -60,13 +60,7 @@ def diff(
     from pipeline.store import FeatureStore
     from pipeline.store.foreign import ForeignFeatures
 
-    store = FeatureStore(out)
-    if recipe is None and len(store) != 1:
-        raise click.UsageError(
-            f"{out} has {len(store)} recipes; choose with --recipe one of: "
-            f"{', '.join(store) or '(none)'}"
-        )
-    ours = store[recipe or store.recipes[0]]
+    ours = FeatureStore(out).chosen(recipe)
     found = differences(ours, ForeignFeatures(other, array), suffix=suffix, columns=columns)
     worst = sorted(found.compared, key=lambda c: c.cosine)
     click.echo("  cosine  lowest  rel. L2   scale  offset  rows ours/theirs  segment")

@@ -13,8 +13,10 @@ from typing import Any
 
 import click
 
+from pipeline.cli.remote_options import GIBIBYTE, remote_options, source_settings
 from pipeline.errors import UsageError
 
+DEFAULT_VIDEOS = "videos"
 DEFAULT_EXTRACTORS = ("efficientnet-lite0", "efficientnet-lite0-flow")
 
 
@@ -29,10 +31,12 @@ DEFAULT_EXTRACTORS = ("efficientnet-lite0", "efficientnet-lite0-flow")
     "--videos", "-v", "videos", multiple=True, metavar="SOURCE",
     help="Where the videos are, tried in the order given. A folder (ID.mp4 is the full video, "
     "ID_000010_000020.mp4 is already cut), trimmed:FOLDER (already cut, under bare ids), or a "
-    "remote source ('pipeline list sources').  [default: videos, or the manifest's own folder]",
+    "remote source ('pipeline list sources').  [default: the folder 'videos', or the manifest "
+    "itself where it is a folder]",
 )  # fmt: skip
 @click.option(
-    "--out", "-o", type=click.Path(path_type=Path), default=Path("features"), show_default=True,
+    "--out", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("features"),
+    show_default=True,
     help="Folder of the features; the same command again does only what is missing.",
 )  # fmt: skip
 @click.option(
@@ -51,7 +55,7 @@ DEFAULT_EXTRACTORS = ("efficientnet-lite0", "efficientnet-lite0-flow")
 @click.option(
     "--workers", "-w", type=click.IntRange(0), default=None,
     help="Worker processes on this machine; 0 runs in this process, for debugging (without "
-    "rescue from videos that hang or crash).  [default: one per processor or GPU]",
+    "rescue from videos that hang or crash).  [default: one per GPU, or processors / threads]",
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
               help="Threads of each worker.")  # fmt: skip
@@ -87,14 +91,9 @@ DEFAULT_EXTRACTORS = ("efficientnet-lite0", "efficientnet-lite0-flow")
               help="Restart a worker that gives no sign of life for so long.")  # fmt: skip
 @click.option("--scratch", type=click.Path(path_type=Path, file_okay=False), default=None,
               help="Folder for downloads of remote sources.")  # fmt: skip
-@click.option("--scratch-bytes", type=click.IntRange(1), default=20 * 2**30, show_default=True,
+@click.option("--scratch-bytes", type=click.IntRange(1), default=20 * GIBIBYTE, show_default=True,
               help="Disk budget for downloads; files are deleted after use.")  # fmt: skip
-@click.option("--allow-private", is_flag=True,
-              help="Let remote sources be on private or loopback addresses.")  # fmt: skip
-@click.option("--cookies", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-              default=None, help="File of cookies for remote sources.")  # fmt: skip
-@click.option("--proxy", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-              default=None, help="File that holds the proxy's address.")  # fmt: skip
+@remote_options
 def extract(**flags: Any) -> int:
     """Extract features for every segment of a manifest, and commit them to HDF5.
 
@@ -135,15 +134,34 @@ def chosen_specs(names: Sequence[str], settings: Sequence[str]) -> list[Any]:
 
 
 def _gpus(flags: dict[str, Any]) -> int:
-    """Settle the device, and return how many GPUs get a worker each."""
+    """Settle the device, and return how many GPUs get a worker each.
+
+    Raises
+    ------
+    UsageError
+        When a GPU of this machine is asked for and it has none.
+    """
     import torch
 
     if flags["device"] == "auto":
         flags["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    elif flags["device"].startswith("cuda") and not flags["scheduler"]:
+        _require_gpu(flags["device"])
     gpus = torch.cuda.device_count() if flags["device"] == "cuda" else 0
     if flags["workers"] is not None:
         gpus = min(gpus, flags["workers"])
     return gpus
+
+
+def _require_gpu(device: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"--device {device}: torch {torch.__version__} finds no GPU on this machine; take "
+            "--device cpu, or the --scheduler of a cluster that has GPUs ('pipeline doctor' shows "
+            "what is here)"
+        )
 
 
 def _job(flags: dict[str, Any], remote: tuple[str, ...], source_options: Any) -> Any:
@@ -165,7 +183,7 @@ def _job(flags: dict[str, Any], remote: tuple[str, ...], source_options: Any) ->
         precision=flags["precision"],
         compile=flags["compile_networks"],
         threads=flags["threads"],
-        weights=flags["weights"],
+        weights=_absolute(flags["weights"]),
     )
     specs = chosen_specs(flags["extractors_wanted"] or DEFAULT_EXTRACTORS, flags["settings"])
     targets = tuple(Target(spec, make_recipe(spec, settings)) for spec in specs)
@@ -177,7 +195,7 @@ def _job(flags: dict[str, Any], remote: tuple[str, ...], source_options: Any) ->
         sources=remote,
         source_options=source_options,
         run=f"{stamp}-{uuid.uuid4().hex[:6]}",
-        flow_cache=flags["flow_cache"] and flags["flow_cache"].resolve(),
+        flow_cache=_absolute(flags["flow_cache"]),
     )
 
 
@@ -186,17 +204,25 @@ def _sources(flags: dict[str, Any]) -> tuple[Any, tuple[str, ...], Any]:
     from pipeline.sources import SourceOptions, Sources, open_source
 
     manifest = flags["manifest"]
-    texts = flags["videos"] or ((str(manifest),) if manifest.is_dir() else ("videos",))
+    texts = flags["videos"] or ((str(manifest),) if manifest.is_dir() else (DEFAULT_VIDEOS,))
+    if not flags["videos"] and not Path(texts[0]).is_dir():
+        raise UsageError(
+            f"no --videos was given, and there is no folder {DEFAULT_VIDEOS!r} here; name the "
+            "folder or the source of the videos: --videos DIR"
+        )
     options = SourceOptions(
-        scratch=flags["scratch"],
+        scratch=_absolute(flags["scratch"]),
         scratch_bytes=flags["scratch_bytes"],
-        allow_private=flags["allow_private"],
-        cookies=flags["cookies"],
-        proxy=flags["proxy"],
+        **source_settings(flags),
     )
     sources = Sources(texts, options)
     remote = tuple(text for text in texts if not open_source(text, options).local)
     return sources, remote, options
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """Return a path as a worker with another working directory understands it."""
+    return None if path is None else path.resolve()
 
 
 def compute_flow(arguments: Sequence[str], names: Sequence[str]) -> int:
@@ -249,7 +275,7 @@ def _cluster(flags: dict[str, Any], gpus: int) -> Any:
 
     workers = flags["workers"]
     return ClusterSpec(
-        workers=default_workers() if workers is None else workers,
+        workers=default_workers(flags["threads"]) if workers is None else workers,
         threads=flags["threads"],
         gpus=gpus,
         scheduler=flags["scheduler"],

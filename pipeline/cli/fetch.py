@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-GIBIBYTE = 1 << 30
+from pipeline.cli.remote_options import GIBIBYTE, remote_options, source_settings
+
 EXIT_WORK_LEFT = 1
 EXIT_INTERRUPTED = 130
 
@@ -65,17 +66,6 @@ manifest), coverage.json counts by split and class, committed.txt is the exact l
 @click.option("--scheduler", metavar="ADDRESS", default="",
               help="Fetch on this Dask cluster instead: tcp://HOST:PORT or file:SCHEDULER.json. "
               "Workers must see the same folder; each machine has its own rate.")  # fmt: skip
-@click.option("--per-host", type=click.IntRange(1), default=8, show_default=True,
-              help="Requests to one server at a time, from one machine.")  # fmt: skip
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
-              help="Requests per second to one server, from one machine; YouTube has a lower "
-              "one of its own.")  # fmt: skip
-@click.option("--attempts", type=click.IntRange(1), default=4, show_default=True,
-              help="Tries within this run of what may pass.")  # fmt: skip
-@click.option("--max-bytes", type=click.IntRange(1), default=4 * GIBIBYTE, show_default=True,
-              help="Largest file that is accepted.")  # fmt: skip
-@click.option("--deadline", type=click.FloatRange(1), default=1800.0, show_default=True,
-              help="Most seconds for one download.")  # fmt: skip
 @click.option("--stall", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True,
               help="Most seconds of a server's silence.")  # fmt: skip
 @click.option("--scratch-bytes", type=click.IntRange(1), default=20 * GIBIBYTE, show_default=True,
@@ -83,12 +73,7 @@ manifest), coverage.json counts by split and class, committed.txt is the exact l
 @click.option("--min-coverage", type=click.FloatRange(0, 1), default=0.9, show_default=True,
               help="Share of each segment that must decode before a file is kept; 0 looks at "
               "the header only.")  # fmt: skip
-@click.option("--cookies", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-              help="File of cookies, Netscape format; never shown.")  # fmt: skip
-@click.option("--proxy", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-              help="File that holds a proxy's address; never shown.")  # fmt: skip
-@click.option("--allow-private", is_flag=True,
-              help="Allow servers on this machine and on private networks.")  # fmt: skip
+@remote_options
 def fetch(**flags: Any) -> int:
     """Bring the videos of a manifest into a folder."""
     return _fetch(flags)
@@ -102,23 +87,16 @@ def _options(flags: dict[str, Any], into: Path) -> Any:
         scratch=into / WORKPLACE / "scratch",
         parts=into / WORKPLACE / "parts",
         scratch_bytes=flags["scratch_bytes"],
-        max_bytes=flags["max_bytes"],
-        deadline_seconds=flags["deadline"],
         stall_seconds=flags["stall"],
-        allow_private=flags["allow_private"],
-        requests_per_second=flags["rate"],
-        requests_at_a_time=flags["per_host"],
-        attempts=flags["attempts"],
-        cookies=flags["cookies"] and flags["cookies"].resolve(),
-        proxy=flags["proxy"] and flags["proxy"].resolve(),
+        **source_settings(flags),
     )
 
 
 def _fetch(flags: dict[str, Any]) -> int:
     import manifests
-    from pipeline.fetch import JOURNAL, Journal, make_plan
+    from pipeline.fetch import JOURNAL, Journal, known_failures, make_plan
     from pipeline.fetch_report import plan_text
-    from pipeline.fetch_work import FetchJob
+    from pipeline.fetch_work import FetchJob, clean
     from pipeline.plan import limited
     from pipeline.sources import open_source
 
@@ -132,11 +110,13 @@ def _fetch(flags: dict[str, Any]) -> int:
     job = FetchJob(
         into=into, options=options, trim=flags["trim"], min_coverage=flags["min_coverage"]
     )
-    with Journal(job.workplace / JOURNAL) as journal:
-        plan = make_plan(segments, job, journal.known, retry_failed=flags["retry_failed"])
-        click.echo(plan_text(plan), err=True)
-        if flags["dry_run"]:
-            return 0
+    path = job.workplace / JOURNAL
+    plan = make_plan(segments, job, known_failures(path), retry_failed=flags["retry_failed"])
+    click.echo(plan_text(plan), err=True)
+    if flags["dry_run"]:
+        return 0
+    with Journal(path) as journal:
+        clean(job.workplace)
         return _run(flags, job, manifest, plan, journal)
 
 
@@ -169,7 +149,7 @@ def _run(flags: dict[str, Any], job: Any, manifest: Any, plan: Any, journal: Any
             if not whole:  # what was in hand came, and nobody was told
                 done = make_plan(manifest, job, journal.known, retry_failed=False).done
             found = write_files(job.into, manifest, done, journal.known)
-    click.echo(summary(found, journal.known, written))
+    click.echo(summary(found, written))
     if interrupted:
         click.echo("interrupted: what came is kept; the same command goes on", err=True)
         return EXIT_INTERRUPTED
@@ -181,7 +161,11 @@ def _executor(flags: dict[str, Any]) -> Iterator[tuple[Executor, int]]:
     """Yield what runs the tasks, and how many at a time."""
     if not flags["scheduler"]:
         with ThreadPoolExecutor(flags["jobs"], thread_name_prefix="fetch") as threads:
-            yield threads, flags["jobs"]
+            try:
+                yield threads, flags["jobs"]
+            except KeyboardInterrupt:
+                click.echo("interrupted: what is in hand is brought first", err=True)
+                raise
         return
     from pipeline.dask_pool import connected
     from pipeline.pool import ClusterSpec

@@ -186,7 +186,9 @@ def _loaded(file: Path, dataset: str | None) -> Manifest:
 
 
 def _other(file: Path, output: Path) -> Path:
-    """Return the output, which must not be the list itself."""
+    """Return the output, which must not be the list itself and whose folder must be there."""
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent}: there is no such folder for {output.name}; make it")
     if output.exists() and file.exists() and output.samefile(file):
         raise UsageError(f"{output} is the list that is read; name another file")
     return output

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from manifests._segment import MILLISECONDS_PER_SECOND
 from pipeline.cli.extract import chosen_specs
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.predict import Prediction, VideoRows
-
-MILLISECONDS_PER_SECOND = 1000
 
 
 @click.command(short_help="Print the classes that a network sees in one video.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pipeline.store import FeatureSet, FeatureStore
+    from pipeline.store import FeatureSet
 
 EXIT_DAMAGE = 3
 MOST_LISTED = 8
@@ -29,10 +29,10 @@ def status(out: Path) -> None:
     Example:
       pipeline status features
     """
-    from pipeline.store import FeatureStore, Store
+    from pipeline.store import FeatureStore
 
     store = FeatureStore(out)
-    click.echo(f"{out}: {len(store)} recipes, {Store.open(out).buckets} buckets")
+    click.echo(f"{out}: {_counted(len(store), 'recipe')}, {_counted(store.buckets, 'bucket')}")
     for name in store:
         for line in _described(store[name]):
             click.echo(line)
@@ -41,11 +41,17 @@ def status(out: Path) -> None:
 
 
 def _last_run(out: Path) -> list[str]:
-    """Describe the newest of ``OUT/runs/<id>/summary.json``; nothing when there is none."""
-    found = sorted(out.glob("runs/*/summary.json"), key=lambda path: path.stat().st_mtime_ns)
+    """Describe the newest of ``OUT/runs/<id>/summary.json``; nothing when there is none.
+
+    Runs are named by the time they began, so their names are in order.
+    """
+    found = sorted(out.glob("runs/*/summary.json"))
     if not found:
         return []
-    run = json.loads(found[-1].read_text(encoding="utf-8"))
+    try:
+        run = dict(json.loads(found[-1].read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        return ["", f"last run: {found[-1]} cannot be read ({error})"]
     return [
         "",
         f"last run {run.get('run')}: {run.get('done')} done, {run.get('left')} left, "
@@ -62,7 +68,7 @@ def _described(features: FeatureSet) -> list[str]:
         features.name,
         f"  segments  {len(features)} done, {len(features.failures)} failed",
         f"  rows      {rows} x {features.dim} {features.reader.dtype.name}, "
-        f"{size / 1e6:.1f} MB in {features.shards} shards",
+        f"{size / 1e6:.1f} MB in {_counted(features.shards, 'shard')}",
     ]
     for title, values in (("splits", items["split"]), ("labels", items["label"])):
         counts = Counter(name for value in values for name in value.split("|") if name)
@@ -72,6 +78,10 @@ def _described(features: FeatureSet) -> list[str]:
         codes = Counter(row.code for row in features.failures)
         lines.append(f"  failures  {_listed(codes)}")
     return lines
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -100,9 +110,10 @@ def verify(out: Path) -> int:
         click.echo(str(finding))
     damage = sum(finding.damage for finding in report.findings)
     click.echo(
-        f"{report.recipes} recipes, {report.shards} shards, {report.segments} segments, "
-        f"{report.failures} failures, {report.rows} rows, {report.size / 1e6:.1f} MB: "
-        f"{damage} damaged, {len(report.findings) - damage} notes"
+        f"{_counted(report.recipes, 'recipe')}, {_counted(report.shards, 'shard')}, "
+        f"{_counted(report.segments, 'segment')}, {_counted(report.failures, 'failure')}, "
+        f"{_counted(report.rows, 'row')}, {report.size / 1e6:.1f} MB: "
+        f"{damage} damaged, {_counted(len(report.findings) - damage, 'note')}"
     )
     return EXIT_DAMAGE if report.damaged else 0
 
@@ -139,24 +150,14 @@ def export(out: Path, destination: Path, recipe: str | None, form: str, per_vide
     """
     from pipeline import store
 
-    chosen = _only(store.FeatureStore(out), recipe)
+    chosen = store.FeatureStore(out).chosen(recipe)
     write = store.export_descriptors if per_video else store.export
     done = write(chosen, destination, "npy" if form == "npy" else "hdf5")
-    kind = "videos" if per_video else "segments"
-    click.echo(f"{done.path}: {done.written} {kind}; names in {done.mapping}")
+    written = _counted(done.written, "video" if per_video else "segment")
+    click.echo(f"{done.path}: {written}; names in {done.mapping}")
     if done.empty:
-        click.echo(f"{len(done.empty)} segments have no row, the first is {done.empty[0]}")
-
-
-def _only(store: FeatureStore, recipe: str | None) -> FeatureSet:
-    if recipe is not None:
-        return store[recipe]
-    if len(store) != 1:
-        raise click.UsageError(
-            f"{store.out} has {len(store)} recipes; choose with --recipe one of: "
-            f"{', '.join(store) or '(none)'}"
-        )
-    return store[store.recipes[0]]
+        empty = _counted(len(done.empty), "segment")
+        click.echo(f"{empty} without a row, first: {done.empty[0]}")
 
 
 @click.command(short_help="Merge small shards.")
@@ -175,7 +176,8 @@ def compact(out: Path) -> None:
 
     for name in store.FeatureStore(out):
         done = store.compact(store.RecipeShards.open(out, name))
-        click.echo(f"{name}: {done.before} shards -> {done.after}, {done.swept} leftovers swept")
+        swept = f", {_counted(done.swept, 'leftover')} swept" if done.swept else ""
+        click.echo(f"{name}: {_counted(done.before, 'shard')} -> {done.after}{swept}")
 
 
 COMMANDS = (status, verify, export, compact)

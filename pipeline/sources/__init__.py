@@ -39,12 +39,13 @@ from pipeline.errors import (
     VideoMissing,
 )
 from pipeline.sources._address import safe_name
-from pipeline.sources._scratch import release
+from pipeline.sources._scratch import release, writing
 from pipeline.sources._source import (
     Located,
     Sequential,
     Source,
     SourceOptions,
+    check_is_one,
     trimmed_name,
     without_extension,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "Source",
     "SourceOptions",
     "Sources",
+    "check_is_one",
     "names",
     "open_source",
     "release",
@@ -63,6 +65,7 @@ __all__ = [
     "syntax",
     "trimmed_name",
     "without_extension",
+    "writing",
 ]
 
 ASK_THE_NEXT = (

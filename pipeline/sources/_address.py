@@ -23,11 +23,15 @@ METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
 """Metadata services with public numbers (Azure); the others are link-local, private or shared."""
 
 EMBEDDING = (
+    (ipaddress.IPv6Network("::/96"), 0),
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),
     (ipaddress.IPv6Network("2002::/16"), 80),
 )
-"""IPv6 networks whose addresses carry an IPv4 address (NAT64, 6to4), and its distance in bits
-from the right end."""
+"""IPv6 networks whose addresses carry an IPv4 address (the old IPv4-compatible ones, NAT64, 6to4),
+and its distance in bits from the right end."""
+
+LOCAL = (ipaddress.IPv6Network("fec0::/10"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+"""Networks of one site that older Pythons count among the public ones (RFC 3879, RFC 8215)."""
 
 NAME_PART = re.compile(r"[\w.()+,=@~ -]{1,200}", re.ASCII)
 
@@ -74,7 +78,10 @@ def checked(url: str, *, allow_private: bool, resolve: bool = True) -> Target:
         raise Blocked(f"{redacted(url)} holds a password; keep it out of URLs (a cookie file)")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     path += f"?{quote(parts.query, safe='/%:@!$&()*+,;=~-._?')}" if parts.query else ""
-    host = parts.hostname
+    try:
+        host = parts.hostname.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise Blocked(f"{redacted(url)} names no server that can be: {error}") from error
     addresses = _addresses(host, port, resolve=resolve)
     for address in addresses:
         if not allow_private and not is_public(address):
@@ -114,6 +121,8 @@ def is_public(address: str) -> bool:
     if isinstance(number, ipaddress.IPv6Address):
         if number.ipv4_mapped is not None:
             return is_public(str(number.ipv4_mapped))
+        if any(number in network for network in LOCAL):
+            return False
         for network, shift in EMBEDDING:
             if number in network:
                 return is_public(str(ipaddress.IPv4Address(int(number) >> shift & 0xFFFFFFFF)))

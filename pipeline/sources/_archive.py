@@ -2,7 +2,8 @@
 
 ``tarfile`` takes a header that is cut off or garbled, past the first, for the end of the archive. A
 whole archive ends in a block of zeros, so that block is watched for: without it the archive is
-damaged, and what is missing may have been in it.
+damaged, and what is missing may have been in it. And ``tarfile`` reads a long name or a header of
+further fields whole into memory, however long it says it is, so those have a limit here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from pipeline.sources._scratch import writing
 from pipeline.sources._source import extension_of, without_extension
 
 COPY_BYTES = 1 << 20
+HEADER_BYTES = 1 << 20
+IN_MEMORY = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError)
 
 
@@ -105,7 +114,10 @@ def walk(stream: Readable, shown: str) -> Iterator[Member]:
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Watching:
             nonlocal ended
             ended = ended or (len(buf) == tarfile.BLOCKSIZE and not any(buf))
-            return super().frombuf(buf, encoding, errors)
+            header = super().frombuf(buf, encoding, errors)
+            if header.type in IN_MEMORY and header.size > HEADER_BYTES:
+                raise tarfile.ReadError(f"a header says that it has {header.size} bytes")
+            return header
 
     read = 0
     with ExitStack() as stack:

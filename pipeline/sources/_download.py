@@ -150,9 +150,13 @@ class Stream:
         reply = self._client.get(
             self._url, offset=self._position, validator=self._validator, until=until
         )
-        if self._position and (reply.offset, reply.validator) != (self._position, self._validator):
+        same = (reply.offset, reply.validator) == (self._position, self._validator)
+        if self._position and not (same and self._validator):
             reply.close()
-            raise CutShort(f"{redacted(self._url)} changed while it was read; begin it anew")
+            raise CutShort(
+                f"{redacted(self._url)} changed while it was read, or does not say its version; "
+                "begin it anew"
+            )
         self._validator = reply.validator
         self._reply = reply
         self._chunks = reply.chunks()
@@ -164,6 +168,8 @@ class _Part:
     def __init__(self, folder: Path, url: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.url = url
+        self._is_shared = True
+        self._is_finished = False
         self.path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
 
     def __enter__(self) -> _Part:
@@ -171,13 +177,17 @@ class _Part:
         self._note = self.path.with_suffix(".note")
         try:
             self.validator = str(json.loads(self._note.read_text())["validator"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
+            self.validator = ""
+        if not self.validator:
             self.forget()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.validator:  # without a version it can never be resumed
+        can_be_resumed = self.validator and self._is_shared
+        if not can_be_resumed and not self._is_finished:  # its name may be another's by then
             self.path.unlink(missing_ok=True)
+            self._note.unlink(missing_ok=True)
         self._file.close()
 
     @property
@@ -222,8 +232,9 @@ class _Part:
     def finished(self) -> Path:
         """Return the file under a name that no other try takes."""
         whole = self.path.with_name(f"{uuid.uuid4().hex}.whole")
-        self.path.replace(whole)
         self._note.unlink(missing_ok=True)
+        self.path.replace(whole)
+        self._is_finished = True
         return whole
 
     def _locked(self) -> BufferedWriter | None:
@@ -242,6 +253,7 @@ class _Part:
             file.close()  # finished by another worker between opening and locking
 
     def _another(self) -> BufferedWriter:
-        """Open a file of our own: two workers do not share a pen."""
+        """Open a file of our own, which no later try finds: two workers do not share a pen."""
+        self._is_shared = False
         self.path = self.path.with_name(f"{uuid.uuid4().hex}.part")
         return self.path.open("ab")

@@ -9,7 +9,6 @@ for its turn with its server (`_pace`), and every way to fail has its class.
 from __future__ import annotations
 
 import re
-import ssl
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3 import exceptions
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import HTTPConnectionPool
 
 from pipeline.errors import (
     Blocked,
@@ -38,6 +37,7 @@ from pipeline.errors import (
     Unexplained,
 )
 from pipeline.sources._address import Target, checked, redacted
+from pipeline.sources._connections import connections
 from pipeline.sources._credentials import cookie_jar, proxy_address
 from pipeline.sources._pace import Manners, Pace
 from pipeline.sources._source import SourceOptions
@@ -45,6 +45,8 @@ from pipeline.sources._source import SourceOptions
 USER_AGENT = "action-features (https://pypi.org/project/action-features)"
 CHUNK_BYTES = 1 << 17
 KEPT_POOLS = 64
+NUMBER = re.compile(r"[0-9]{1,18}")
+RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 REFUSALS: dict[int, type[SegmentFailure]] = {
     401: Forbidden, 402: Forbidden, 403: Forbidden, 404: Gone, 410: Gone, 451: Removed,
@@ -157,10 +159,7 @@ class Client:
             if response.status not in REDIRECTS:
                 return self._reply(target, response, offset, until, pace)
             response.close()
-            new = urljoin(url, response.headers.get("Location", ""))
-            if target.scheme == "https" and new.startswith("http:"):
-                raise Blocked(f"{redacted(url)} redirects from https to http")
-            url = new
+            url = _redirected(url, response.headers.get("Location", ""))
         raise NetworkError(
             f"{redacted(url)}: more than {self.options.max_redirects} redirects; the last named it"
         )
@@ -216,7 +215,7 @@ class Client:
         if pool is None:
             if len(self._pools) >= KEPT_POOLS:
                 self._pools.clear()
-            pool = self._pools[key] = _connections(target, address)
+            pool = self._pools[key] = connections(target, address)
         return pool
 
     def _cookie_header(self, url: str) -> dict[str, str]:
@@ -273,26 +272,24 @@ class Client:
             raise NotVideo(f"{shown} gives a compressed body, though none was asked for")
 
 
-def _connections(target: Target, address: str) -> HTTPConnectionPool:
-    """Return connections to a judged number; TLS verifies the name."""
-    if target.scheme == "http":
-        return HTTPConnectionPool(address, target.port, maxsize=8)
-    return HTTPSConnectionPool(
-        address,
-        target.port,
-        maxsize=8,
-        ssl_context=ssl.create_default_context(),
-        server_hostname=target.host,
-        assert_hostname=target.host,
-    )
+def _redirected(url: str, location: str) -> str:
+    """Return where a redirect leads."""
+    try:
+        new = urljoin(url, location)
+        schemes = urlsplit(url).scheme, urlsplit(new).scheme
+    except ValueError as error:
+        raise Blocked(f"{redacted(url)} redirects to what is no URL: {error}") from error
+    if schemes == ("https", "http"):
+        raise Blocked(f"{redacted(url)} redirects from https to http")
+    return new
 
 
 def _extent(response: urllib3.BaseHTTPResponse, asked: int) -> tuple[int, int | None]:
     """Return where the body begins and how long the file is; a misfit begins anew, at -1."""
     length = response.headers.get("Content-Length", "")
     if response.status == 200:
-        return 0, int(length) if length.isdecimal() else None
-    found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        return 0, int(length) if NUMBER.fullmatch(length) else None
+    found = RANGE.match(response.headers.get("Content-Range", ""))
     if response.status == 416 or not found or int(found[1]) != asked:
         return -1, None
     return asked, None if found[2] == "*" else int(found[2])
@@ -305,11 +302,11 @@ def _validator(response: urllib3.BaseHTTPResponse) -> str:
 
 def _retry_after(text: str) -> float | None:
     """Return the seconds that a ``Retry-After`` header means, in either of its forms."""
-    if text.strip().isdecimal():
+    if re.fullmatch(r"\s*[0-9]+\s*", text):
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
 
 

@@ -29,6 +29,7 @@ BURST = 4
 PATIENCE_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 30.0
 LONGEST_PAUSE_SECONDS = 3600.0
+LONGEST_OBEYED_SECONDS = 24 * 3600.0
 POLL_SECONDS = 0.05
 
 
@@ -91,16 +92,17 @@ class Pace:
         Parameters
         ----------
         retry_after_seconds : float or None
-            What the server asked for; None doubles the last pause.
+            What the server asked for, of which a day is obeyed; None doubles the last pause.
         """
         with self._account() as account:
             now = time.time()
             before = account.get("pause", self.manners.pause_seconds / 2)
             still_open = account.get("open_until", 0.0) > now
-            pause = retry_after_seconds
-            if pause is None:
+            if retry_after_seconds is None:
                 pause = before if still_open else min(before * 2, LONGEST_PAUSE_SECONDS)
                 account["pause"] = pause
+            else:
+                pause = min(retry_after_seconds, LONGEST_OBEYED_SECONDS)
             account["open_until"] = max(account.get("open_until", 0.0), now + pause)
             return account["open_until"] - now
 

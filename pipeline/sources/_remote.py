@@ -57,9 +57,9 @@ class Remote:
         )
 
 
-def delivered(path: Path, *, trimmed: bool) -> Located:
+def delivered(path: Path, *, trimmed: bool, bare: bool = False) -> Located:
     """Return what a source answers when a download stands in scratch space."""
-    return Located(path, trimmed, path.stat().st_size, mtime_ns=0, scratch=True)
+    return Located(path, trimmed, path.stat().st_size, mtime_ns=0, scratch=True, bare=bare)
 
 
 def check_template(text: str) -> bool:

@@ -9,6 +9,7 @@ small files beside the downloads: the disk is the only truth, and no server keep
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import os
@@ -50,10 +51,14 @@ class Scratch:
             self.own = Path(tempfile.mkdtemp(prefix="process-", dir=self.root))
             self._alive = os.open(self.own / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._alive, fcntl.LOCK_EX)
+        self._owner = os.getpid()
+        atexit.register(self.close)
 
     def close(self) -> None:
-        """Remove this process's folder with all that is in it."""
-        shutil.rmtree(self.own, ignore_errors=True)
+        """Remove this process's folder with all that is in it; done at exit at the latest."""
+        atexit.unregister(self.close)
+        if os.getpid() == self._owner:  # and not a fork of it
+            shutil.rmtree(self.own, ignore_errors=True)
         os.close(self._alive)
 
     def reserve(self, size: int, *, extension: str, wait_seconds: float) -> Path:
@@ -123,7 +128,10 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room on the disk of {path.parent}: {error.strerror}") from error
+            raise DiskFull(
+                f"no room on the disk of {path.parent}: {error.strerror}; free some space and run "
+                "the same command again"
+            ) from error
         raise
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from manifests._segment import Segment
+from pipeline.errors import Ambiguous
 
 VIDEO_EXTENSIONS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
@@ -47,6 +48,9 @@ class Located:
         For what was downloaded to scratch it is 0: a download has no age.
     scratch : bool
         True when the file is to be given back (`Sources.release`) after use.
+    bare : bool
+        True when the file is trimmed by declaration (``trimmed:``) and named by its video alone:
+        it is one segment of the video, and nothing says which (see `check_is_one`).
     """
 
     path: Path
@@ -54,6 +58,7 @@ class Located:
     size: int
     mtime_ns: int
     scratch: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +164,25 @@ class Sequential(Protocol):
         `names` says of each name whether it is a segment's own (`trimmed_name`).
         """
         ...
+
+
+def check_is_one(located: Located, segment: Segment) -> None:
+    """Refuse a file that could be any of several wanted segments of its video.
+
+    To be called for a segment whose video has others in the list.
+
+    Raises
+    ------
+    Ambiguous
+        When the file is trimmed and has a bare name.
+    """
+    if located.bare:
+        own = trimmed_name(segment)
+        named = f"name the file of this one {own!r}" if own else "give the full video"
+        raise Ambiguous(
+            f"the list has several segments of {segment.video!r}, and the trimmed file under its "
+            f"bare name could be any of them; {named}"
+        )
 
 
 def extension_of(name: str) -> str:

@@ -46,7 +46,8 @@ class HttpSource:
 
     def __init__(self, text: str, options: SourceOptions) -> None:
         self.template = text.removeprefix(TRIMMED)
-        self.trimmed = check_template(self.template) or self.template != text
+        self._names_segments = check_template(self.template)
+        self.trimmed = self._names_segments or self.template != text
         self._remote = Remote(options)
 
     def __reduce__(self) -> tuple[object, tuple[str, SourceOptions]]:
@@ -73,7 +74,8 @@ class HttpSource:
         except BaseException:
             place.give_up()
             raise
-        return delivered(place.take(path, reply), trimmed=self.trimmed)
+        bare = self.trimmed and not self._names_segments
+        return delivered(place.take(path, reply), trimmed=self.trimmed, bare=bare)
 
 
 class _Place:

@@ -5,7 +5,8 @@ File names say what a file is; nothing is guessed from its length:
 - ``ID_000010_000020.ext`` (``ID_500ms_2000ms.ext`` for times that are no whole seconds) is the
   segment alone, its first frame at the segment's start;
 - ``ID.ext`` is the full video, to be cut by time;
-- in a folder given as ``trimmed:DIR`` a bare ``ID.ext`` is a trimmed file too.
+- in a folder given as ``trimmed:DIR`` a bare ``ID.ext`` is a trimmed file too: of one segment, so
+  it serves no list that has several of the video (`check_is_one`).
 
 Where both are there the trimmed one is taken: its name is the more exact. Folders between the
 root and the file (labels, splits) may be there or not: a manifest's path and a file's path agree
@@ -22,6 +23,7 @@ mostly dead links, and on a network file system each question costs milliseconds
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -92,15 +94,18 @@ class LocalSource:
                     f"{found[1]}); keep one, or write its path in the manifest"
                 )
             if found:
-                return self._located(found[0], trimmed)
+                return self._located(found[0], trimmed, bare=trimmed and name != exact)
         raise VideoMissing(
             f"no file under {self.root} is named {segment.video!r} or {exact!r} with a video's "
             "extension"
         )
 
-    def _located(self, relative: str, trimmed: bool) -> Located:
+    def _located(self, relative: str, trimmed: bool, *, bare: bool) -> Located:
         path = self.root / relative
-        real = path.resolve() if relative in self._links else path
+        try:
+            real = path.resolve() if relative in self._links else path
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            raise VideoMissing(f"{path} is a link that leads nowhere") from error
         if not real.is_relative_to(self.root):
             raise VideoMissing(
                 f"{path} is a link to {real}, outside the folder; give that folder as another "
@@ -110,7 +115,9 @@ class LocalSource:
             status = real.stat()
         except OSError as error:
             raise VideoMissing(f"{path} cannot be read: {error.strerror}") from error
-        return Located(real, trimmed, status.st_size, status.st_mtime_ns)
+        if not stat.S_ISREG(status.st_mode):  # a link to a folder, a pipe, a device
+            raise VideoMissing(f"{path} is a link to {real}, which is no regular file")
+        return Located(real, trimmed, status.st_size, status.st_mtime_ns, bare=bare)
 
     def _matching(self, name: str) -> list[str]:
         """Return the files whose path agrees with `name`; with its extension, if one has it."""
@@ -126,7 +133,9 @@ class LocalSource:
         same_path = [path for path in agreeing if without_extension(path) == bare]
         agreeing = sorted(same_path or agreeing)
         if len(agreeing) > 1:  # a file and links to it are one file
-            agreeing = list({(self.root / path).resolve(): path for path in agreeing}.values())
+            agreeing = list(
+                {os.path.realpath(self.root / path): path for path in agreeing}.values()
+            )
         return agreeing
 
     @cached_property
@@ -154,14 +163,20 @@ def _video_files(root: Path) -> Iterator[tuple[str, bool]]:
     folders = [""]
     while folders:
         folder = folders.pop()
-        with os.scandir(root / folder) as entries:
+        try:
+            listing = os.scandir(root / folder)
+        except OSError as error:
+            raise UsageError(
+                f"--videos {root / folder}: {error.strerror}; expected a folder that can be read"
+            ) from error
+        with listing as entries:
             for entry in entries:
                 name = folder + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     if not entry.name.startswith("."):
                         folders.append(f"{name}/")
                 elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS and (
-                    entry.is_file() or entry.is_symlink()
+                    entry.is_symlink() or entry.is_file()
                 ):
                     yield name, entry.is_symlink()
 

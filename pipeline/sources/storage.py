@@ -83,7 +83,8 @@ class StorageSource:
         self, text: str, options: SourceOptions, settings: dict[str, Any] | None = None
     ) -> None:
         self.template = text.removeprefix(TRIMMED)
-        self.trimmed = check_template(self.template) or self.template != text
+        self._names_segments = check_template(self.template)
+        self.trimmed = self._names_segments or self.template != text
         self._system = self.template.partition("://")[0]
         module, remedy = NEEDS[self._system]
         if find_spec(module) is None:
@@ -134,7 +135,8 @@ class StorageSource:
         except BaseException:
             release(path)
             raise
-        return delivered(path, trimmed=self.trimmed)
+        bare = self.trimmed and not self._names_segments
+        return delivered(path, trimmed=self.trimmed, bare=bare)
 
     def _size(self, address: str) -> int:
         size = self._files.info(address)["size"]
@@ -155,6 +157,8 @@ class StorageSource:
         options = self._remote.options
         failures = 0
         while True:
+            if time.monotonic() > until:
+                raise Timeout(f"{redacted(address)} was not here by the deadline")
             try:
                 with self._pace.turn():
                     return _translated(address, ask)
@@ -163,8 +167,6 @@ class StorageSource:
                 if failures >= options.attempts:
                     raise
                 time.sleep(backoff(failures - 1, options.backoff_seconds))
-            if time.monotonic() > until:
-                raise Timeout(f"{redacted(address)} was not here by the deadline")
 
 
 def _translated(address: str, ask: Callable[[], T]) -> T:
@@ -179,7 +181,7 @@ def _translated(address: str, ask: Callable[[], T]) -> T:
         raise Forbidden(f"{redacted(address)} is refused; are credentials set?") from error
     except TimeoutError as error:
         raise Timeout(f"{redacted(address)} did not answer in time") from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # each of thirty systems has errors of its own
         raise NetworkError(f"{redacted(address)}: {type(error).__name__}") from error
 
 

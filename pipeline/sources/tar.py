@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import IO
 from urllib.parse import urljoin
 
 from manifests._segment import Segment
@@ -53,6 +54,7 @@ SYNTAX = "tar:DIR, tar:FILE.tar.gz, tar:https://HOST/list.txt: archives of ID_SS
 REMOTE = ("http://", "https://")
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 OVERRIDES = "replacement"
+LIST_BYTES = 1 << 24
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +141,8 @@ class TarSource:
             except (NotVideo, TooLarge) as failure:
                 log.warning("%s: %s", redacted(part), failure)
             else:
-                trimmed = names[member.name] or self._trimmed
-                yield member.name, delivered(shelf.take(member.name), trimmed=trimmed)
+                path = shelf.take(member.name)
+                yield member.name, self._delivered(path, is_own=names[member.name])
 
     def locate(self, segment: Segment) -> Located:
         """Return the segment's member, reading on until it comes.
@@ -155,8 +157,13 @@ class TarSource:
         names = [bare_name(name) for name in (own, segment.video) if name]
         with self._turn:
             found = self._found(names)
-            trimmed = self._trimmed or (own is not None and found == names[0])
-            return delivered(self._shelf.take(found), trimmed=trimmed)
+            is_own = own is not None and found == names[0]
+            return self._delivered(self._shelf.take(found), is_own=is_own)
+
+    def _delivered(self, path: Path, *, is_own: bool) -> Located:
+        """Return a member's file; its own name, or ``trimmed:``, says that it is trimmed."""
+        trimmed = is_own or self._trimmed
+        return delivered(path, trimmed=trimmed, bare=trimmed and not is_own)
 
     def _found(self, names: list[str]) -> str:
         """Bring one of the names to the shelf, and return it."""
@@ -210,19 +217,44 @@ class TarSource:
                 self._damaged.append(failure.detail)
 
     def _walk(self, part: str) -> Iterator[Member]:
-        remote = part.startswith(REMOTE)
-        with Stream(self._client, part) if remote else Path(part).open("rb") as stream:
+        with self._opened(part) as stream:
             yield from walk(stream, redacted(part))
 
+    def _opened(self, part: str) -> Stream | IO[bytes]:
+        if part.startswith(REMOTE):
+            return Stream(self._client, part)
+        try:
+            return Path(part).open("rb")
+        except OSError as error:
+            raise CutShort(f"{part} cannot be read: {error.strerror}") from error
+
     def _listed(self) -> list[str]:
-        """Return the archives that a remote list names."""
+        """Return the archives that a remote list names: remote ones, never a file of this disk."""
+        text = b""
         with Stream(self._client, self._text) as stream:
-            text = b"".join(iter(lambda: stream.read(COPY_BYTES), b""))
+            while chunk := stream.read(COPY_BYTES):
+                text += chunk
+                if len(text) > LIST_BYTES:
+                    raise UsageError(
+                        f"{redacted(self._text)} is longer than {LIST_BYTES} bytes; expected a "
+                        "list of archives, one address a line"
+                    )
         lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
-        found = [urljoin(self._text, line) for line in lines if line.endswith(SUFFIXES)]
+        found = [self._address(line) for line in lines if line.endswith(SUFFIXES)]
         if not found:
             raise UsageError(f"{redacted(self._text)} lists no archive ({', '.join(SUFFIXES)})")
         return found
+
+    def _address(self, line: str) -> str:
+        try:
+            address = urljoin(self._text, line)
+        except ValueError:
+            address = ""
+        if not address.startswith(REMOTE):
+            raise UsageError(
+                f"{redacted(self._text)} lists {line!r}; expected addresses of http or https"
+            )
+        return address
 
 
 class _Shelf:
@@ -288,6 +320,12 @@ def _archives(path: Path) -> list[str]:
             for line in lines
             if line.endswith(SUFFIXES)
         ]
+        for part in found:
+            if not part.startswith(REMOTE) and not Path(part).is_file():
+                raise UsageError(
+                    f"--videos tar:{path} lists {part}, which is not there; bring it, or take it "
+                    "off the list"
+                )
     else:
         found = [str(path)] if path.is_file() else []
     if not found:

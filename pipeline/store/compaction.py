@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +53,14 @@ def compact(shards: RecipeShards) -> Compacted:
         When a shard is damaged: its bucket and those after it are left as they are.
     DiskFull
         When there is no room: nothing is lost.
+    StoreError
+        When a shard cannot be read, or the folder cannot be written.
     """
-    before = len(indexing.scan(shards.shards))
+    places = list(filter(None, map(indexing.parse_name, indexing.scan(shards.shards))))
     swept = len(publish.sweep(shards.shards))
-    places = sorted(filter(None, map(indexing.parse_name, indexing.scan(shards.shards))))
-    for bucket, _ in groupby(places, key=lambda place: place[0]):
+    for bucket in sorted({bucket for bucket, _ in places}):
         _compact_bucket(shards, bucket)
-    return Compacted(before, len(indexing.scan(shards.shards)), swept)
+    return Compacted(len(places), len(indexing.scan(shards.shards)), swept)
 
 
 def _compact_bucket(shards: RecipeShards, bucket: int) -> None:
@@ -102,7 +102,7 @@ def _footers(parts: Sequence[ShardTables]) -> list[dict[str, Any]]:
 
 def _remove(parts: Sequence[ShardTables]) -> None:
     for part in parts:
-        part.path.unlink(missing_ok=True)
+        publish.remove(part.path)
         faults.reach("between_removals")
 
 

@@ -6,8 +6,8 @@ arXiv:1412.0767). A CSV beside it maps every name back to its segment.
 
 Names come from keys, and keys come from manifests that strangers write. So a name keeps letters,
 digits, ``.``, ``_`` and ``-``; whatever else the key holds becomes ``_`` and 8 digits of the key's
-sha256 follow, which also keeps apart names that differ only in case. No name leads out of its
-folder.
+sha256 follow (and a number, should that name be taken), which also keeps apart names that differ
+only in case. No name leads out of its folder.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UsageError
+from pipeline.errors import StoreError, UsageError
 from pipeline.frames import Features
 from pipeline.store import publish
 from pipeline.store.reading import FeatureSet
@@ -71,9 +72,13 @@ def safe_names(keys: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for key in keys:
-        name = _UNSAFE.sub("_", key)[:MAX_NAME]
-        if name != key or name.startswith(".") or name.lower() in taken:
-            name = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        name = bare = _UNSAFE.sub("_", key)[:MAX_NAME]
+        digits = hashlib.sha256(key.encode()).hexdigest()[:8]
+        further = chain([f"{bare}-{digits}"], (f"{bare}-{digits}-{n}" for n in count(2)))
+        if bare != key or bare.startswith("."):
+            name = next(further)
+        while name.lower() in taken:  # a key can be made to look like such a name
+            name = next(further)
         taken.add(name.lower())
         names.append(name)
     return names
@@ -98,24 +103,25 @@ def export(features: FeatureSet, destination: Path | str, form: Form = "hdf5") -
         When the destination exists.
     DamagedShard
         When a segment does not match its checksum.
+    StoreError
+        When the destination cannot be written; nothing is left of it.
     """
     destination = Path(destination)
     writer = {"hdf5": _hdf5, "npy": _npy}[form]
     table = features.items
     names = safe_names(table["key"].tolist())
     empty = []
-    with _fresh(destination) as working, writer(working) as put:
-        for row, name in enumerate(names):
-            fields = {column: table[column][row] for column in MAPPING_COLUMNS}
-            read = features[fields["key"]]
-            put(name, read, fields)
-            if not len(read):
-                empty.append(fields["key"])
-    columns = [names, *(table[column] for column in (*MAPPING_COLUMNS, "rows"))]
-    mapping = _write_mapping(
-        destination, ("name", *MAPPING_COLUMNS, "rows"), zip(*columns, strict=True)
-    )
-    return Exported(destination, mapping, len(names), tuple(empty))
+    with _fresh(destination) as working:
+        with writer(working) as put:
+            for row, name in enumerate(names):
+                fields = {column: table[column][row] for column in MAPPING_COLUMNS}
+                read = features[fields["key"]]
+                put(name, read, fields)
+                if not len(read):
+                    empty.append(fields["key"])
+        columns = [names, *(table[column] for column in (*MAPPING_COLUMNS, "rows"))]
+        _write_mapping(working, ("name", *MAPPING_COLUMNS, "rows"), zip(*columns, strict=True))
+    return Exported(destination, mapping_of(destination), len(names), tuple(empty))
 
 
 def export_descriptors(
@@ -138,6 +144,8 @@ def export_descriptors(
         When the destination exists.
     DamagedShard
         When a segment does not match its checksum.
+    StoreError
+        When the destination cannot be written; nothing is left of it.
     """
     destination = Path(destination)
     table = features.items
@@ -149,6 +157,9 @@ def export_descriptors(
     for number, rows in enumerate(by_video.values()):
         vectors = [features[table["key"][row]].vectors for row in rows]
         descriptors[number] = _unit_mean(np.concatenate(vectors))
+    labels = [table["label"][rows[0]] for rows in by_video.values()]
+    rows_of = [int(table["rows"][rows].sum()) for rows in by_video.values()]
+    lines = zip(range(len(by_video)), by_video, labels, rows_of, strict=True)
     with _fresh(destination) as working:
         if form == "npy":
             with open(working, "xb") as file:
@@ -156,13 +167,10 @@ def export_descriptors(
         else:
             with h5py.File(working, "x") as file:
                 file["descriptors"] = descriptors
-                file["videos"] = list(by_video)
-    labels = [table["label"][rows[0]] for rows in by_video.values()]
-    rows_of = [int(table["rows"][rows].sum()) for rows in by_video.values()]
-    lines = zip(range(len(by_video)), by_video, labels, rows_of, strict=True)
-    mapping = _write_mapping(destination, ("index", "video", "label", "rows"), lines)
+                file.create_dataset("videos", data=list(by_video), dtype=h5py.string_dtype())
+        _write_mapping(working, ("index", "video", "label", "rows"), lines)
     empty = table["key"][table["rows"] == 0].tolist()
-    return Exported(destination, mapping, len(by_video), tuple(empty))
+    return Exported(destination, mapping_of(destination), len(by_video), tuple(empty))
 
 
 def _unit_mean(vectors: NDArray[Any]) -> NDArray[np.float32]:
@@ -174,18 +182,30 @@ def _unit_mean(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 @contextmanager
 def _fresh(destination: Path) -> Iterator[Path]:
-    """Give a working name that becomes the destination when everything is written."""
-    if destination.exists() or mapping_of(destination).exists():
-        raise UsageError(f"{destination}: it exists; name a new file or folder, or move it away")
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    """Give a working name that becomes the destination when everything is written.
+
+    What is written under its `mapping_of` becomes the destination's.
+    """
+    for final in (destination, mapping_of(destination)):
+        if os.path.lexists(final):
+            raise UsageError(f"{final}: it exists; name a new file or folder, or move it away")
+    publish.make_folder(destination.parent)
     working = publish.temporary_name(destination)
     try:
         yield working
+        os.rename(mapping_of(working), mapping_of(destination))
         os.rename(working, destination)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(
+            f"{destination}: not written ({reason}); nothing is left of it, choose another place "
+            "or free some space"
+        ) from error
     finally:
-        if working.is_dir():
-            shutil.rmtree(working)
-        working.unlink(missing_ok=True)
+        shutil.rmtree(working, ignore_errors=True)
+        for unfinished in (working, mapping_of(working)):
+            with suppress(OSError):  # not there, or on a read-only disk
+                unfinished.unlink()
 
 
 @contextmanager
@@ -219,12 +239,8 @@ def mapping_of(destination: Path) -> Path:
     return destination.with_name(destination.name + ".csv")
 
 
-def _write_mapping(
-    destination: Path, header: Sequence[str], lines: Iterator[tuple[Any, ...]]
-) -> Path:
-    mapping = mapping_of(destination)
-    with open(mapping, "x", newline="", encoding="utf-8") as file:
+def _write_mapping(working: Path, header: Sequence[str], lines: Iterator[tuple[Any, ...]]) -> None:
+    with open(mapping_of(working), "x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(lines)
-    return mapping

@@ -37,11 +37,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DamagedShard, StoreError
 from pipeline.provenance import canonical_json
-from pipeline.store.publish import publish
+from pipeline.store.publish import make_folder, publish
 
 Levels = NDArray[np.uint8]
 FORMAT = "action-features flow"
 SCHEMA = 1
+STAMP_TIME = "source_mtime_ns"
 DEFLATE = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
 
 
@@ -109,18 +110,18 @@ class FlowCache:
     Raises
     ------
     StoreError
-        When another recipe has the same folder name.
+        When another recipe has the same folder name, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, object]) -> None:
         text = canonical_json(recipe)
         self.folder = folder / f"flow-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         said = self.folder / "recipe.json"
         try:
             publish(text.encode(), said)
         except FileExistsError:
-            if said.read_text() != text:
+            if said.read_text(encoding="utf-8", errors="replace") != text:
                 raise StoreError(
                     f"{said}: holds another recipe; expected {text}; use another cache folder"
                 ) from None
@@ -130,7 +131,7 @@ class FlowCache:
         return self._stamp(key) == stamp
 
     def done(self) -> Mapping[str, tuple[int, int]]:
-        """Return what is there: from key to size and time stamp of the video; nothing to list."""
+        """Return what is there: from key to size and time stamp of the video, read when asked."""
         return _Done(self)
 
     @contextmanager
@@ -146,7 +147,7 @@ class FlowCache:
             file.attrs.update(source_size=stamp.size, source_mtime_ns=stamp.mtime_ns)
             yield FlowWriter(file)
         final = self._place(key)
-        final.parent.mkdir(exist_ok=True)
+        make_folder(final.parent)
         if self._stamp(key) not in (None, stamp):
             final.unlink(missing_ok=True)
         try:
@@ -193,25 +194,58 @@ class FlowCache:
     def _stamp(self, key: str) -> SourceStamp | None:
         try:
             with self._opened(key) as file:
-                return SourceStamp(*(int(file.attrs[f"source_{n}"]) for n in ("size", "mtime_ns")))
+                return SourceStamp(int(file.attrs["source_size"]), int(file.attrs[STAMP_TIME]))
         except KeyError:
             return None
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[h5py.File]:
         place = self._place(key)
-        if not place.exists():
-            raise KeyError(key)
         try:
-            with h5py.File(place, "r") as file:
-                if file.attrs.get("format") != FORMAT or file.attrs.get("key") != key:
-                    raise OSError(f"holds {dict(file.attrs)}")
+            with h5py.File(place, "r", locking=False) as file:
+                misfit = _misfit(file, key)
+                if misfit:
+                    raise OSError(misfit)
                 yield file
+        except FileNotFoundError:
+            raise KeyError(key) from None
         except OSError as error:
             raise DamagedShard(
                 f"{place}: {error}; expected the flow of {key!r}; delete the file and run the "
                 "same command again"
             ) from error
+
+
+def _misfit(file: h5py.File, key: str) -> str:
+    """Say what in a file is not as `FlowCache` writes it; nothing where all is."""
+    attributes = dict(file.attrs)
+    if (attributes.get("format"), attributes.get("key")) != (FORMAT, key):
+        return f"holds {attributes}"
+    if attributes.get("schema") != SCHEMA:
+        return f"schema is {attributes.get('schema')}, expected {SCHEMA}"
+    if not all(isinstance(attributes.get(n), np.integer) for n in ("source_size", STAMP_TIME)):
+        return "no size and time of a video"
+    if set(file) not in (set(), {"levels", "seconds"}):
+        return f"holds {sorted(file)}, expected levels and seconds"
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            return f"/{name} is a link"
+    return _misshapen(file["levels"], file["seconds"]) if len(file) else ""
+
+
+def _misshapen(levels: h5py.Dataset, seconds: h5py.Dataset) -> str:
+    """Say that flows or times have a shape or type of their own, or claim more than is stored."""
+    planes = levels.shape[1:]
+    fits = (
+        len(planes) == 3
+        and planes[0] == 2
+        and levels.dtype == np.uint8
+        and levels.chunks == (1, *planes)
+        and levels.id.get_num_chunks() == len(levels)
+        and seconds.dtype == np.dtype("<f8")
+        and seconds.shape == levels.shape[:1]
+    )
+    return "" if fits else f"levels are {levels.dtype} {levels.shape}, seconds {seconds.shape}"
 
 
 class _Done(Mapping[str, tuple[int, int]]):
@@ -227,7 +261,9 @@ class _Done(Mapping[str, tuple[int, int]]):
         return stamp.size, stamp.mtime_ns
 
     def __iter__(self) -> Iterator[str]:
-        return iter(())
+        for place in self._cache.folder.glob("*/*.h5"):
+            with h5py.File(place, "r", locking=False) as file:
+                yield str(file.attrs["key"])
 
     def __len__(self) -> int:
         return sum(1 for _ in self._cache.folder.glob("*/*.h5"))

@@ -21,6 +21,8 @@ from pipeline.errors import StoreError, UsageError
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 SUFFIXES = (".npy", *HDF5_SUFFIXES)
+_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py and numpy say of a broken or foreign file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +104,31 @@ def read(place: Place) -> NDArray[np.float32]:
     Raises
     ------
     StoreError
-        When it cannot be read, or has more axes than that.
+        When it cannot be read, has more axes than that, or holds values that are not finite.
     """
     try:
         if place.dataset:
             with h5py.File(place.file, "r") as file:
                 found = np.asarray(file[place.dataset][()])
         else:
-            found = np.load(place.file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError) as damage:
+            # mapped: a header that claims more than the file holds is refused, not allocated
+            found = np.load(place.file, mmap_mode="r", allow_pickle=False)
+    except (*_UNREADABLE, EOFError, MemoryError) as damage:
         raise StoreError(f"{place}: cannot be read as an array of numbers ({damage})") from damage
     if found.dtype.kind not in "fiu":
         raise StoreError(f"{place}: holds {found.dtype}, expected numbers")
-    rows = np.atleast_2d(np.squeeze(found)) if found.size else found
+    if not found.size:
+        return np.zeros((0, found.shape[-1]), np.float32)
+    rows = np.atleast_2d(np.squeeze(found))
     if rows.ndim > 2:
         raise StoreError(
             f"{place}: has shape {found.shape}, expected (rows, D); average or flatten its maps"
         )
-    return rows.reshape(len(rows), -1).astype(np.float32)
+    with np.errstate(over="ignore"):  # found out the line below
+        numbers = rows.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise StoreError(f"{place}: holds NaN or infinity, in float32, expected finite numbers")
+    return numbers
 
 
 def _places(path: Path) -> Iterator[Place]:
@@ -136,12 +145,19 @@ def _places(path: Path) -> Iterator[Place]:
                 yield Place(file, dataset, folders)
 
 
+def _is_numeric(node: h5py.Dataset) -> bool:
+    try:
+        return node.dtype.kind in "fiu"
+    except TypeError:  # a type of HDF5 that numpy has none for
+        return False
+
+
 def _datasets(file: Path) -> list[str]:
     """Return the numeric datasets that lie in the file itself."""
     found: list[str] = []
 
     def visit(name: str, node: object) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim and node.dtype.kind in "fiu":
+        if isinstance(node, h5py.Dataset) and node.ndim and _is_numeric(node):
             if node.is_virtual or node.external:
                 return  # they would read other files of this machine
             found.append(name)
@@ -149,6 +165,6 @@ def _datasets(file: Path) -> list[str]:
     try:
         with h5py.File(file, "r") as content:
             content.visititems(visit)
-    except OSError as damage:
+    except _UNREADABLE as damage:
         raise StoreError(f"{file}: cannot be read as HDF5 ({damage})") from damage
     return found

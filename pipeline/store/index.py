@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
-from pipeline.store import layout, publish
+from pipeline.store import intake, layout, publish
 from pipeline.store.committed import Lookup, is_answered, source_of
 from pipeline.store.table import NpzMembers, Table, Texts, joined, keep, write_tables
 
-SHARD_NAME = re.compile(r"(\d+)\.(\d+)\.h5")
+SHARD_NAME = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.h5")
 INDEX_NAME = "index.npz"
 SHARDS_PER_ROUND = 1024
 RESCANS = 5
@@ -46,9 +46,16 @@ def shard_name(bucket: int, part: int) -> str:
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
-    """Bucket and part of a shard's file name; None when it is no shard's name."""
+    """Bucket and part of a shard's file name; None when it is no shard's name.
+
+    Examples
+    --------
+    >>> parse_name("00017.0002.h5"), parse_name("17.2.h5")
+    ((17, 2), None)
+    """
     match = SHARD_NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
+    place = (int(match[1]), int(match[2])) if match else None
+    return place if place and shard_name(*place) == name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,8 @@ def load(folder: Path, *, save: bool = True) -> Index:
     ------
     DamagedShard
         When a shard is truncated, foreign or inconsistent.
+    StoreError
+        When the folder cannot be read, or never keeps still.
     """
     for _ in range(RESCANS):
         found = scan(folder / "shards")
@@ -95,7 +104,7 @@ def load(folder: Path, *, save: bool = True) -> Index:
         try:
             for start in range(0, len(new), SHARDS_PER_ROUND):
                 names = new[start : start + SHARDS_PER_ROUND]
-                index = _add(index, [layout.read_tables(folder / "shards" / n) for n in names])
+                index = _add(index, [intake.read_tables(folder / "shards" / n) for n in names])
                 if save:
                     index = _save(folder, index)
         except FileNotFoundError:
@@ -105,9 +114,22 @@ def load(folder: Path, *, save: bool = True) -> Index:
 
 
 def scan(shards: Path, bucket: int | None = None) -> dict[str, tuple[int, int]]:
-    """Return size and modification time of the shards of a folder, or of one bucket, by name."""
+    """Return size and modification time of the shards of a folder, or of one bucket, by name.
+
+    Raises
+    ------
+    StoreError
+        When the folder cannot be read.
+    """
     found = {}
-    with os.scandir(shards) as entries:
+    try:
+        listing = os.scandir(shards)
+    except OSError as error:
+        raise StoreError(
+            f"{shards}: {error.strerror}; expected the folder of a recipe's shards; put it back, "
+            "or delete the recipe's folder and extract anew"
+        ) from error
+    with listing as entries:
         for entry in entries:
             place = parse_name(entry.name)
             if place and bucket in (None, place[0]):
@@ -125,21 +147,24 @@ def of_shards(tables: Sequence[layout.ShardTables]) -> Index:
 
 
 def _saved(folder: Path, found: Mapping[str, tuple[int, int]]) -> Index:
-    """Return the saved index if every shard it knows is still there and unchanged."""
+    """Return the saved index if it is whole and every shard it knows is there and unchanged."""
+    empty = _empty()
     try:
         archive = zipfile.ZipFile(folder / INDEX_NAME)
         if archive.testzip() is not None:
-            return _empty()
+            return empty
         members = NpzMembers(archive)
         index = Index(*(Table.stored(members, f"{kind}/") for kind in Index.__slots__))
+        if any(set(getattr(index, k)) != set(getattr(empty, k)) for k in Index.__slots__):
+            return empty  # of another version, with other columns
         names = index.shards.texts("name")
         columns = (index.shards.numbers("size"), index.shards.numbers("mtime_ns"))
         stats = zip(*(column.tolist() for column in columns), strict=True)
         if all(found.get(name) == stat for name, stat in zip(names, stats, strict=True)):
             return index
     except (OSError, zipfile.BadZipFile, *_UNREADABLE):
-        return _empty()  # absent or spoilt: it is derived, so it is made again
-    return _empty()
+        return empty  # absent or spoilt: it is derived, so it is made again
+    return empty
 
 
 def _save(folder: Path, index: Index) -> Index:
@@ -170,7 +195,7 @@ def _empty() -> Index:
     shards: dict[str, Any] = dict.fromkeys(_SHARD_NUMBERS, none)
     return Index(
         Table({"name": no_texts, "replaces": no_texts, **shards}, 0),
-        _columns(np.empty(0, _dtype(layout.ITEM_TEXTS, {**layout.ITEM_NUMBERS, "crc32": "<u4"})),
+        _columns(np.empty(0, _dtype(layout.ITEM_TEXTS, layout.STORED_ITEM_NUMBERS)),
                  0, first=none, rows=none),
         _columns(np.empty(0, _dtype(layout.FAILURE_TEXTS, layout.FAILURE_NUMBERS)), 0),
     )  # fmt: skip

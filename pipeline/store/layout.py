@@ -1,4 +1,4 @@
-"""The HDF5 layout of a shard: written in memory, read with nothing taken on trust.
+"""The HDF5 layout of a shard, and its writing, in memory. `pipeline.store.intake` reads it.
 
 A shard holds up to a batch of segments of one hash bucket under one recipe::
 
@@ -15,14 +15,12 @@ their file offset without HDF5. Texts are fixed-length UTF-8. Every segment has 
 vectors and seconds, the tables have one together, and HDF5's own metadata is check-summed too
 (format version 1.8, which every HDF5 library of the last fifteen years opens).
 
-Files written by others are not trusted to be what they say: links out of the file, virtual,
-external, chunked or mistyped datasets, and anything that does not add up are a `DamagedShard`.
+Columns of /items that came later (`LATER_NUMBERS`) may be absent; they then read as unknown, 0.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DamagedShard
-from pipeline.store.rows import FEATURE_DTYPES, FailureRow, SegmentRow
+from pipeline.store.rows import FailureRow, SegmentRow
 
 FORMAT = "action-features shard"
 SCHEMA = 1
@@ -51,7 +49,13 @@ ITEM_NUMBERS = {
     "frames_repeated": "<i8",
     "frames_dropped": "<i8",
     "decoded_ratio": "<f8",
+    "width_px": "<i8",
+    "height_px": "<i8",
+    "stream_index": "<i8",
+    "video_streams": "<i8",
 }
+LATER_NUMBERS = ("width_px", "height_px", "stream_index", "video_streams")
+"""Columns that the first shards of this schema do not have."""
 FAILURE_TEXTS = ("key", "code", "detail", "video", "label", "split", "group")
 FAILURE_NUMBERS = {
     "attempts": "<i8",
@@ -60,7 +64,9 @@ FAILURE_NUMBERS = {
     "source_size": "<i8",
     "source_mtime_ns": "<i8",
 }
-_DATASETS = ("features", "seconds", "offsets", "items", "failures")
+CHECKSUM = {"crc32": "<u4"}
+STORED_ITEM_NUMBERS = ITEM_NUMBERS | CHECKSUM
+DATASETS = ("features", "seconds", "offsets", "items", "failures")
 
 
 class BadShard(DamagedShard):
@@ -76,7 +82,10 @@ class BadShard(DamagedShard):
     @property
     def remedy(self) -> str:
         """What to do about it."""
-        return "delete the file and run the same command again: its segments are computed anew"
+        return (
+            "delete the file and run the same `pipeline extract` again: its segments are computed "
+            "anew"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,7 @@ def encode(heading: Heading, rows: Sequence[SegmentRow], failures: Sequence[Fail
     items = _table(rows, ITEM_TEXTS, ITEM_NUMBERS, [checksum(*row.features) for row in rows])
     failed = _table(failures, FAILURE_TEXTS, FAILURE_NUMBERS)
     with h5py.File.in_memory(libver=HDF5_VERSION) as file:
-        for name, data in zip(_DATASETS, (features, seconds, offsets, items, failed), strict=True):
+        for name, data in zip(DATASETS, (features, seconds, offsets, items, failed), strict=True):
             file.create_dataset(name, data=data)
         file.attrs["format"] = FORMAT
         file.attrs["schema"] = SCHEMA
@@ -174,120 +183,6 @@ def tables_checksum(*tables: NDArray[Any]) -> int:
     for table in tables:
         crc = zlib.crc32(table.tobytes(), crc)
     return crc
-
-
-def read_tables(path: Path) -> ShardTables:
-    """Open a shard, check that it is whole and ours, and return everything but its rows.
-
-    Raises
-    ------
-    DamagedShard
-        When the file is truncated, foreign, or does not match its own checksums.
-    FileNotFoundError
-        When it is no longer there (another process has compacted the store).
-    """
-    stat = os.stat(path)
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _read_open(file, path, stat)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        # h5py reports a broken file by any of these, and so a file that goes while it is opened
-        os.stat(path)
-        raise BadShard(str(path), f"cannot be read ({error})", "a whole HDF5 shard") from error
-
-
-def _read_open(file: Any, path: Path, stat: os.stat_result) -> ShardTables:
-    attributes = dict(file.attrs)
-    for name, expected in (("format", FORMAT), ("schema", SCHEMA), ("complete", 1)):
-        if attributes.get(name) != expected:
-            raise BadShard(str(path), f"{name} is {attributes.get(name)!r}", repr(expected))
-    sets = {name: _dataset(file, path, name) for name in _DATASETS}
-    offsets, items, failures = (sets[name][:] for name in ("offsets", "items", "failures"))
-    found = tables_checksum(offsets, items, failures)
-    if found != attributes["tables_crc32"]:
-        raise BadShard(
-            str(path), f"tables have CRC-32 {found:08x}", f"{int(attributes['tables_crc32']):08x}"
-        )
-    _check_shapes(path, sets, offsets, items)
-    rows, dim = sets["features"].shape
-    return ShardTables(
-        path=path,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        bucket=int(attributes["bucket"]),
-        recipe_digest=str(attributes["recipe_digest"]),
-        replaces=tuple(json.loads(attributes["replaces"])),
-        footer=json.loads(attributes["footer"]),
-        dtype=sets["features"].dtype,
-        dim=dim,
-        rows=rows,
-        features_offset=_offset(path, sets["features"], stat.st_size),
-        seconds_offset=_offset(path, sets["seconds"], stat.st_size),
-        offsets=offsets,
-        items=items,
-        failures=failures,
-    )
-
-
-def _dataset(file: Any, path: Path, name: str) -> Any:
-    """Return a dataset that lies in this very file as one plain run of bytes."""
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise BadShard(str(path), f"/{name} is {type(link).__name__}", "a dataset in this file")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset):
-        raise BadShard(str(path), f"/{name} is {type(found).__name__}", "a dataset")
-    if (
-        found.is_virtual
-        or found.external
-        or found.chunks
-        or found.id.get_create_plist().get_nfilters()
-    ):
-        raise BadShard(
-            str(path), f"/{name} is virtual, external or chunked", "contiguous data in this file"
-        )
-    return found
-
-
-def _check_shapes(
-    path: Path, sets: Mapping[str, Any], offsets: NDArray[Any], items: NDArray[Any]
-) -> None:
-    features, seconds = sets["features"], sets["seconds"]
-    wanted = {
-        "features is float32 or float16 (rows, D)": (
-            features.ndim == 2 and features.dtype in FEATURE_DTYPES
-        ),
-        "seconds is float64 (rows, 2)": (
-            seconds.dtype == np.dtype("<f8") and seconds.shape == (features.shape[0], 2)
-        ),
-        "offsets is int64 (segments + 1)": (
-            offsets.dtype == np.dtype("<i8") and offsets.shape == (len(items) + 1,)
-        ),
-        "items has the documented columns": _has(items, ITEM_TEXTS, {**ITEM_NUMBERS, "crc32": ""}),
-        "failures has the documented columns": (
-            _has(sets["failures"], FAILURE_TEXTS, FAILURE_NUMBERS)
-        ),
-    }
-    for expected, holds in wanted.items():
-        if not holds:
-            raise BadShard(str(path), "another shape or type", expected)
-    if offsets[0] != 0 or offsets[-1] != len(features) or bool((np.diff(offsets) < 0).any()):
-        raise BadShard(str(path), "offsets do not add up", f"0 .. {len(features)}, ascending")
-
-
-def _has(table: Any, texts: Sequence[str], numbers: Mapping[str, str]) -> bool:
-    names = table.dtype.names or ()
-    return set(names) == {*texts, *numbers} and all(table.dtype[n].kind == "S" for n in texts)
-
-
-def _offset(path: Path, dataset: Any, size: int) -> int:
-    """Byte at which a dataset stands in the file, -1 when it is empty."""
-    if dataset.size == 0:
-        return -1
-    offset = dataset.id.get_offset()
-    if offset is None or offset + dataset.size * dataset.dtype.itemsize > size:
-        raise BadShard(str(path), f"{size} bytes long", f"all of {dataset.name} inside the file")
-    return int(offset)
 
 
 def _concatenate(
@@ -326,7 +221,7 @@ def _table(
     columns: dict[str, Sequence[Any]] = dict(encoded)
     columns |= {name: [getattr(row, name) for row in rows] for name in numbers}
     if checksums is not None:
-        fields.append(("crc32", "<u4"))
+        fields += CHECKSUM.items()
         columns["crc32"] = checksums
     table = np.zeros(len(rows), np.dtype(fields))
     for name, values in columns.items():

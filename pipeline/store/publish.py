@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.errors import DiskFull
+from pipeline.errors import DiskFull, StoreError
 from pipeline.store import faults
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -33,6 +33,7 @@ POLL_SECONDS = 0.05
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def publish(content: bytes | memoryview, final: Path) -> None:
@@ -51,6 +52,8 @@ def publish(content: bytes | memoryview, final: Path) -> None:
         When the name is taken: another attempt won, and nothing was changed.
     DiskFull
         When there is no room; nothing was published and the temporary file is gone.
+    StoreError
+        When the folder may not be written.
     """
     with _room(final, len(content)), _temporary(content, final) as temporary:
         _name_once(temporary, final)
@@ -65,9 +68,27 @@ def replace(content: bytes | memoryview, final: Path) -> None:
     ------
     DiskFull
         When there is no room; the file before it is untouched.
+    StoreError
+        When the folder may not be written.
     """
     with _room(final, len(content)), _temporary(content, final) as temporary:
         os.replace(temporary, final)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreError(f"{folder}: a file is in its way; choose another folder") from error
+    except OSError as error:
+        raise not_writable(folder, error) from error
 
 
 def temporary_name(final: Path) -> Path:
@@ -96,11 +117,31 @@ def is_stale(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what dead processes left behind, judged by age; return what was removed."""
+    """Remove what dead processes left behind, judged by age; return what was removed.
+
+    Raises
+    ------
+    StoreError
+        When the folder may not be written.
+    """
     stale = [path for path in leftovers(folder) if is_stale(path)]
     for path in stale:
-        path.unlink(missing_ok=True)
+        remove(path)
     return stale
+
+
+def remove(path: Path) -> None:
+    """Remove a file, unless another process was faster.
+
+    Raises
+    ------
+    StoreError
+        When its folder may not be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise not_writable(path.parent, error) from error
 
 
 @contextmanager
@@ -121,16 +162,26 @@ def _temporary(content: bytes | memoryview, final: Path) -> Iterator[Path]:
 
 @contextmanager
 def _room(final: Path, size: int) -> Iterator[None]:
-    """Turn the errors of a full disk or quota into `DiskFull`."""
+    """Turn the errors of a full disk into `DiskFull`, of a read-only one into `StoreError`."""
     try:
         yield
     except OSError as error:
+        if error.errno in _NO_RIGHT:
+            raise not_writable(final.parent, error) from error
         if error.errno not in _NO_ROOM:
             raise
         raise DiskFull(
             f"{final.parent}: no room for {size} bytes of {final.name}; nothing was published, "
             "free some space and run the same command again"
         ) from error
+
+
+def not_writable(folder: Path, error: OSError) -> StoreError:
+    """Return the error that says that a folder cannot be written."""
+    return StoreError(
+        f"{folder}: cannot be written ({error.strerror}); make it writable, or choose another "
+        "folder"
+    )
 
 
 def _name_once(temporary: Path, final: Path) -> None:

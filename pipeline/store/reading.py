@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StoreError
+from pipeline.errors import UsageError
 from pipeline.frames import Features
 from pipeline.store import index as indexing
 from pipeline.store import layout
 from pipeline.store.committed import Lookup, failure_rows
 from pipeline.store.index import Index
 from pipeline.store.rows import FailureRow
-from pipeline.store.shards import SHARDS_FOLDER, Store, read_recipe
+from pipeline.store.shards import SHARDS_FOLDER, NoStore, Store, read_recipe
 from pipeline.store.spans import ShardGone, Span, SpanReader
 from pipeline.store.table import Texts
 
@@ -59,6 +59,11 @@ class FeatureStore:
         """The folder."""
         return self._store.out
 
+    @property
+    def buckets(self) -> int:
+        """Number of hash buckets."""
+        return self._store.buckets
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.recipes)
 
@@ -70,10 +75,29 @@ class FeatureStore:
 
         Raises
         ------
-        StoreError
+        NoStore
             When no recipe, or more than one, answers to the name.
         """
         return FeatureSet(self.out / self.folder(name))
+
+    def chosen(self, name: str | None) -> FeatureSet:
+        """Open the recipe of a name, or the only one when no name is given.
+
+        Raises
+        ------
+        UsageError
+            When no name is given and there are several recipes, or none.
+        StoreError
+            As indexing does.
+        """
+        if name is not None:
+            return self[name]
+        if len(self) != 1:
+            raise UsageError(
+                f"{self.out} has {len(self)} recipes; choose with --recipe one of: "
+                f"{', '.join(self) or '(none)'}"
+            )
+        return self[self.recipes[0]]
 
     def folder(self, name: str) -> str:
         """Return the folder name that a recipe or extractor name stands for."""
@@ -82,9 +106,9 @@ class FeatureStore:
         found = [r for r in self.recipes if read_recipe(self.out / r).extractor == name]
         if len(found) == 1:
             return found[0]
-        listed = ", ".join(found or self.recipes) or "none yet"
         problem = "several recipes of extractor" if found else "no recipe or extractor"
-        raise StoreError(f"{self.out}: {problem} {name!r}; name one of: {listed}")
+        listed = ", ".join(found or self.recipes) or "(none yet)"
+        raise NoStore(str(self.out), f"{problem} {name!r}", f"one of {listed}", "name one of them")
 
 
 class FeatureSet:

@@ -45,6 +45,10 @@ class SegmentRow:
         that served no sample.
     decoded_ratio : float
         Samples served over samples wanted, 0..1.
+    width_px, height_px : int
+        Of the upright decoded picture; 0 unknown.
+    stream_index, video_streams : int
+        The stream that was decoded, and how many video streams the file has; 0 of 0 unknown.
     features : Features
         ``(N, D)`` float32 or float16 vectors and ``(N, 2)`` seconds; N may be 0.
 
@@ -68,6 +72,10 @@ class SegmentRow:
     frames_repeated: int = 0
     frames_dropped: int = 0
     decoded_ratio: float = 1.0
+    width_px: int = 0
+    height_px: int = 0
+    stream_index: int = 0
+    video_streams: int = 0
     features: Features
 
     def __post_init__(self) -> None:
@@ -77,7 +85,8 @@ class SegmentRow:
                 f"{self.key}: vectors are {self.features.vectors.dtype}, "
                 "expected float32 or float16"
             )
-        if min(self.source_size, self.frames_decoded, self.frames_repeated) < 0:
+        counts = (self.source_size, self.frames_decoded, self.frames_repeated, self.frames_dropped)
+        if min(counts) < 0:
             raise ValueError(f"{self.key}: a size or a frame count is negative")
 
     @property

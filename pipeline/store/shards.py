@@ -25,7 +25,7 @@ from typing import Any
 
 from pipeline.errors import StoreError, UsageError
 from pipeline.provenance import Recipe
-from pipeline.store import faults, layout, publish
+from pipeline.store import faults, intake, layout, publish
 from pipeline.store import index as indexing
 from pipeline.store.committed import Committed, committed, is_answered, key_hash
 from pipeline.store.rows import FailureRow, Receipt, SegmentRow
@@ -36,6 +36,18 @@ SHARDS_FOLDER = "shards"
 STORE_FORMAT = "action-features store"
 SEGMENTS_PER_BUCKET = 64
 MAX_COMMIT_TRIES = 1000
+ORIGINAL = "put the original back"
+
+
+class NoStore(StoreError, UsageError):
+    """What was named is no store or recipe, or its own description is spoilt."""
+
+    def __init__(self, place: str, found: str, expected: str, remedy: str) -> None:
+        super().__init__(place, found, expected, remedy)
+        self.place, self.found, self.expected, self.remedy = place, found, expected, remedy
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.found}; expected {self.expected}; {self.remedy}"
 
 
 def buckets_for(segments: int) -> int:
@@ -65,14 +77,15 @@ class Store:
         Raises
         ------
         StoreError
-            When the folder holds a ``store.json`` of something else.
+            When the folder cannot be written, or holds a ``store.json`` of something else.
         DiskFull
             When there is no room.
         """
         out = Path(out)
         if buckets < 1:
             raise UsageError(f"a store needs at least one bucket, not {buckets}")
-        out.mkdir(parents=True, exist_ok=True)
+        publish.make_folder(out)
+        publish.sweep(out)
         content = {"format": STORE_FORMAT, "schema": layout.SCHEMA, "buckets": buckets}
         with suppress(FileExistsError):  # written once: whoever came first decided
             publish.publish(_json(content), out / STORE_FILE)
@@ -88,16 +101,18 @@ class Store:
             When there is none, or ``store.json`` is not ours.
         """
         out = Path(out)
-        content = _read_json(out / STORE_FILE, "name the folder given to `extract --out`")
+        path = out / STORE_FILE
+        content = _read_json(path, "a feature store", "name the folder given to `extract --out`")
         if content.get("format") != STORE_FORMAT or content.get("schema") != layout.SCHEMA:
-            raise StoreError(
-                f"{out / STORE_FILE}: format {content.get('format')!r} schema "
-                f"{content.get('schema')!r}; expected {STORE_FORMAT!r} schema {layout.SCHEMA}; "
-                "use another folder"
+            raise NoStore(
+                str(path),
+                f"format {content.get('format')!r} schema {content.get('schema')!r}",
+                f"{STORE_FORMAT!r} schema {layout.SCHEMA}",
+                "use another folder",
             )
         buckets = content.get("buckets")
         if not isinstance(buckets, int) or buckets < 1:
-            raise StoreError(f"{out / STORE_FILE}: buckets is {buckets!r}; expected a number")
+            raise NoStore(str(path), f"buckets is {buckets!r}", "a number", ORIGINAL)
         return cls(out, buckets)
 
     def bucket(self, key: str) -> int:
@@ -136,15 +151,15 @@ class RecipeShards:
         Raises
         ------
         StoreError
-            When there is no store, or the folder belongs to another recipe.
+            When there is no store, the folder cannot be written, or it belongs to another recipe.
         DiskFull
             When there is no room.
         """
         folder = Store.open(out).out / recipe.folder
-        (folder / SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
+        publish.make_folder(folder / SHARDS_FOLDER)
         with suppress(FileExistsError):  # the same recipe, or the check below speaks
             publish.publish(_json(recipe.to_json()), folder / RECIPE_FILE)
-        for swept in (folder.parent, folder, folder / SHARDS_FOLDER):
+        for swept in (folder, folder / SHARDS_FOLDER):
             publish.sweep(swept)
         shards = cls.open(out, recipe.folder)
         if shards.digest != recipe.digest:
@@ -216,7 +231,9 @@ class RecipeShards:
         DiskFull
             When there is no room: nothing was published.
         DamagedShard
-            When a shard of the bucket cannot be read.
+            When a shard of the bucket is not what it should be.
+        StoreError
+            When a shard cannot be read, or the folder cannot be written.
         """
         given = [row.key for row in rows] + [row.key for row in failures]
         self._check(bucket, given)
@@ -228,7 +245,7 @@ class RecipeShards:
             new = [row for row in rows if before.done.get(row.key) != row.source]
             failed = [row for row in failures if _is_news(row, before)]
             part = max(following, floor)
-            receipt = self._publish(indexing.shard_name(bucket, part), new, failed, footer)
+            receipt = self._publish(bucket, part, new, failed, footer)
             if receipt is not None:
                 stored = {*receipt.done, *receipt.failed}
                 return replace(receipt, already=tuple(k for k in given if k not in stored))
@@ -237,7 +254,8 @@ class RecipeShards:
 
     def _publish(
         self,
-        name: str,
+        bucket: int,
+        part: int,
         rows: Sequence[SegmentRow],
         failures: Sequence[FailureRow],
         footer: Mapping[str, Any],
@@ -245,7 +263,7 @@ class RecipeShards:
         """Write one shard; None when another attempt has taken its name."""
         if not rows and not failures:
             return Receipt(shard="")
-        bucket, _ = indexing.parse_name(name) or (0, 0)
+        name = indexing.shard_name(bucket, part)
         heading = layout.Heading(bucket=bucket, recipe_digest=self.digest, footer=footer)
         content = layout.encode(heading, rows, failures)
         faults.reach("before_publish")
@@ -267,10 +285,9 @@ class RecipeShards:
             names = indexing.scan(self.shards, bucket)
             places = sorted(place for place in map(indexing.parse_name, names) if place)
             paths = [self.shards / indexing.shard_name(*place) for place in places]
+            following = places[-1][1] + 1 if places else 0
             try:
-                return [layout.read_tables(path) for path in paths], (
-                    places[-1][1] + 1 if places else 0
-                )
+                return [intake.read_tables(path) for path in paths], following
             except FileNotFoundError:
                 continue  # compacted meanwhile
         raise StoreError(f"{self.shards}: the shards of bucket {bucket} keep changing")
@@ -302,28 +319,33 @@ def read_recipe(folder: Path) -> Recipe:
         When it is absent, or does not match its own digest.
     """
     path = folder / RECIPE_FILE
-    content = _read_json(path, "`pipeline status OUT` lists the recipes of a store")
+    remedy = "run the same `pipeline extract` again, which writes it anew"
+    content = _read_json(path, "the recipe of the shards beside it", remedy)
     extractor, settings = content.get("extractor"), content.get("settings")
     if not isinstance(extractor, str) or not isinstance(settings, dict):
-        raise StoreError(f"{path}: no extractor or settings; expected what `extract` wrote")
+        raise NoStore(str(path), "no extractor or settings", "what `extract` wrote", ORIGINAL)
     recipe = Recipe(extractor, settings)
     if recipe.digest != content.get("digest"):
-        raise StoreError(
-            f"{path}: digest {content.get('digest')}; expected {recipe.digest} for these "
-            "settings; the file was edited, put the original back"
+        raise NoStore(
+            str(path),
+            f"the file was edited: digest {content.get('digest')}",
+            f"{recipe.digest} for these settings",
+            ORIGINAL,
         )
     return recipe
 
 
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+def _read_json(path: Path, expected: str, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"{path}: not there; expected a feature store; {remedy}") from None
+        raise NoStore(str(path), "not there", expected, remedy) from None
+    except OSError as error:
+        raise NoStore(str(path), f"cannot be read ({error.strerror})", expected, remedy) from error
     except ValueError as error:
-        raise StoreError(f"{path}: no JSON ({error}); put the original back") from error
+        raise NoStore(str(path), f"no JSON ({error})", expected, ORIGINAL) from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path}: {type(content).__name__}; expected a JSON object")
+        raise NoStore(str(path), type(content).__name__, "a JSON object", ORIGINAL)
     return content
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 from pipeline.store.index import Index
+from pipeline.store.intake import UnreadableShard
 
 MAX_OPEN_FILES = 64
 SECONDS_ROW_BYTES = 16  # two float64
@@ -95,7 +96,7 @@ class SpanReader:
         Raises
         ------
         StoreError
-            When the shard has changed or gone since the index was read.
+            When the shard has changed or gone since the index was read, or cannot be read.
         """
         if out is None:
             out = np.empty((span.rows, self.dim), self.dtype)
@@ -125,16 +126,20 @@ class SpanReader:
         return {**self.__dict__, "_files": OrderedDict()}
 
     def _fill(self, shard: int, out: NDArray[Any], start: int) -> None:
-        descriptor = self._open(shard)
-        got = os.preadv(descriptor, [out.data], start)
-        if got == out.nbytes:
-            return
-        rest = out.data.cast("B")
-        while got < len(rest):
-            more = os.preadv(descriptor, [rest[got:]], start + got)
-            if not more:
-                raise self._changed(shard, "shorter than it was")
-            got += more
+        try:
+            descriptor = self._open(shard)
+            got = os.preadv(descriptor, [out.data], start)
+            if got == out.nbytes:
+                return
+            rest = out.data.cast("B")
+            while got < len(rest):
+                more = os.preadv(descriptor, [rest[got:]], start + got)
+                if not more:
+                    raise self._changed(shard, "shorter than it was")
+                got += more
+        except OSError as error:
+            path = self._folder / self._shards[shard].name
+            raise UnreadableShard(str(path), str(error.strerror)) from error
 
     def _open(self, shard: int) -> int:
         """Return a descriptor of this process for a shard that is still the one indexed."""

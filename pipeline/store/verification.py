@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import StoreError
 from pipeline.store import index as indexing
-from pipeline.store import layout, publish
+from pipeline.store import intake, layout, publish
+from pipeline.store.intake import UnreadableShard
 from pipeline.store.layout import BadShard, ShardTables
 from pipeline.store.rows import Source
-from pipeline.store.shards import RECIPE_FILE, SHARDS_FOLDER, Store, read_recipe
+from pipeline.store.shards import RECIPE_FILE, SHARDS_FOLDER, NoStore, Store, read_recipe
 
 COMPACT = "`pipeline compact OUT` removes it"
+EXTRACT = "run the same `pipeline extract` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +106,17 @@ def _check_recipe(store: Store, folder: Path, report: Report) -> Iterator[Findin
         digest = recipe.digest
         if recipe.folder != folder.name:
             yield Finding(str(folder), folder.name, recipe.folder, "give the folder its name back")
-    except StoreError as error:
-        yield Finding(str(folder / RECIPE_FILE), str(error), "the recipe of its shards",
-                      "put the original back")  # fmt: skip
+    except NoStore as error:
+        yield Finding(error.place, error.found, error.expected, error.remedy)
     shards = folder / SHARDS_FOLDER
     if not shards.is_dir():
-        yield Finding(str(shards), "not there", "a folder", "run the same command again")
+        yield Finding(str(shards), "not there", "a folder", EXTRACT)
         return
     yield from _check_others(shards)
-    names = sorted(indexing.scan(shards), key=lambda name: indexing.parse_name(name) or (0, 0))
-    for bucket, group in groupby(names, key=lambda name: (indexing.parse_name(name) or (0, 0))[0]):
-        yield from _check_bucket(store, bucket, [shards / name for name in group], digest, report)
+    places = sorted(filter(None, map(indexing.parse_name, indexing.scan(shards))))
+    for bucket, group in groupby(places, key=lambda place: place[0]):
+        paths = [shards / indexing.shard_name(*place) for place in group]
+        yield from _check_bucket(store, bucket, paths, digest, report)
 
 
 def _check_others(shards: Path) -> Iterator[Finding]:
@@ -138,15 +139,21 @@ def _check_bucket(
     for path in paths:
         report.shards += 1
         try:
-            tables = layout.read_tables(path)
+            tables = intake.read_tables(path)
             findings = [*_check_heading(store, bucket, tables, digest), *_check_rows(tables)]
         except BadShard as error:
             yield Finding(error.path, error.found, error.expected, error.remedy)
+            continue
+        except UnreadableShard as error:
+            yield _unread(error)
             continue
         except FileNotFoundError:
             yield Finding(str(path), "gone while it was read", "a shard",
                           "wait until `pipeline compact` has ended, and verify again",
                           damage=False)  # fmt: skip
+            continue
+        except OSError as error:
+            yield _unread(UnreadableShard(str(path), str(error)))
             continue
         whole.append(tables)
         report.size += tables.size
@@ -164,11 +171,15 @@ def _check_bucket(
     report.failures += in_force.failures.length
 
 
+def _unread(error: UnreadableShard) -> Finding:
+    return Finding(error.path, error.reason, "a file that can be read", error.remedy)
+
+
 def _check_heading(
     store: Store, bucket: int, tables: ShardTables, digest: str
 ) -> Iterator[Finding]:
     path = str(tables.path)
-    away = "move it away and run the same command again"
+    away = f"move it away and {EXTRACT}"
     if digest and tables.recipe_digest != digest:
         yield Finding(path, f"recipe {tables.recipe_digest}", f"recipe {digest}",
                       f"it was written under other settings: {away}")  # fmt: skip
@@ -176,6 +187,10 @@ def _check_heading(
         yield Finding(path, f"written for bucket {tables.bucket}", f"bucket {bucket}",
                       f"it was renamed: {away}")  # fmt: skip
     keys = [key.decode(errors="replace") for key in tables.items["key"].tolist()]
+    away_from = [name for name in tables.replaces if _bucket_of(name) != bucket]
+    if away_from:
+        yield Finding(path, f"it says that it replaces {away_from[0]}",
+                      f"only shards of bucket {bucket}", f"it was altered: {away}")  # fmt: skip
     strangers = [key for key in keys if store.bucket(key) != tables.bucket]
     if strangers:
         yield Finding(path, f"segment {strangers[0]} and {len(strangers) - 1} more of other "
@@ -202,6 +217,11 @@ def _check_rows(tables: ShardTables) -> Iterator[Finding]:
                 yield Finding(path, f"segment {key} has values that are not finite",
                               "finite features", "look at its video, or use --precision fp32",
                               damage=False)  # fmt: skip
+
+
+def _bucket_of(name: str) -> int | None:
+    place = indexing.parse_name(name)
+    return place[0] if place else None
 
 
 def _check_duplicates(live: Iterable[ShardTables]) -> Iterator[Finding]:

@@ -101,7 +101,7 @@ def finish(pool, batches: list[Batch]) -> None:
         pool.submit(batch)
     left = len(batches)
     while left:
-        left -= len(pool.wait(1.0))
+        left -= sum(1 for _ in pool.wait(1.0))
 
 
 def script(paths: list[Path]) -> float:

@@ -111,6 +111,15 @@ def test_nothing_listens_beyond_loopback() -> None:
             assert beyond.connect_ex((host, port)) != 0
 
 
+@pytest.mark.parametrize("address", ["file:nowhere.json", "tcp:host", "tcp://host", "host:8786"])
+def test_an_address_that_is_none_is_refused_and_not_waited_for(address: str) -> None:
+    with (
+        pytest.raises(UsageError, match="expected tcp://HOST:PORT"),
+        connected(ClusterSpec(scheduler=address)),
+    ):
+        pass
+
+
 def test_no_scheduler_at_the_address_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.dask_pool.SECONDS_TO_CONNECT", 1)
     spec = ClusterSpec(scheduler="tcp://127.0.0.1:1")

@@ -115,3 +115,49 @@ def test_ctrl_c_finishes_the_segment_in_hand_and_commits(
     text, _ = again.communicate(timeout=120)
     assert again.returncode == 0, text
     assert_equal(features_of(tmp_path / "out"), expected)
+
+
+def hanging(tmp_path: Path, stall_seconds: str) -> subprocess.Popen:
+    """Start a run, in a session of its own, and return once its only worker hangs."""
+    make_videos(tmp_path / "videos", ["a", "hang"])
+    run = extract(
+        tmp_path / "out", tmp_path / "videos", "-w", "1", "--stall-seconds", stall_seconds,
+        "--decoder", "tests.faults.treacherous_decoder", start_new_session=True,
+    )  # fmt: skip
+    wait_for_shards(tmp_path / "out", 1, run)
+    time.sleep(1.0)
+    return run
+
+
+def test_ctrl_c_does_not_wait_for_ever_for_a_worker_that_hangs(tmp_path: Path) -> None:
+    run = hanging(tmp_path, "4")
+    os.killpg(run.pid, signal.SIGINT)
+    text, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, text
+    assert "1 segments done, 0 failed, 1 left" in text
+    assert "Traceback" not in text
+
+
+def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    run = hanging(tmp_path, "300")
+    os.killpg(run.pid, signal.SIGINT)
+    time.sleep(1.0)
+    os.killpg(run.pid, signal.SIGINT)
+    text, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, text
+    assert "Ctrl-C again ends at once" in text
+    assert "what was committed is kept" in text
+    assert "Traceback" not in text
+    assert_gone(run.pid)
+
+
+def assert_gone(group: int) -> None:
+    """Wait until no process of a session is left, not even one that is not yet reaped."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a process of the run is still there")

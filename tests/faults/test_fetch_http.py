@@ -1,6 +1,9 @@
 """The HTTP source against a server that misbehaves: every fault has its class, no byte is wrong."""
 
+import contextlib
+import hashlib
 import pickle
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +25,7 @@ from pipeline.errors import (
     TooLarge,
     UsageError,
 )
-from pipeline.sources import SourceOptions, Sources, _address, open_source
+from pipeline.sources import SourceOptions, Sources, _address, _download, _http, open_source
 from tests.faults import http_server
 from tests.faults.http_server import Server
 
@@ -297,3 +300,106 @@ def test_a_source_travels(server: Server, options: Options) -> None:
     source = open_source(server.url + "/{id}_{start:06d}_{end:06d}.mp4", options())
     copy = pickle.loads(pickle.dumps(source))
     assert copy.locate(SEGMENT).path.read_bytes() == BODY
+
+
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        http_server.status(429, Retry_After=HUGE),
+        http_server.redirect("http://[::1/a.mp4"),
+        http_server.status(206, Content_Range=f"bytes {HUGE}-{HUGE}/{HUGE}"),
+    ],
+    ids=["retry-after", "redirect", "range"],
+)
+def test_headers_made_to_confuse_are_failures_of_the_video(
+    server: Server, options: Options, fault: http_server.Fault
+) -> None:
+    server.faults[PATH] = [fault] * 10
+    assert isinstance(failure(server, options()), (RateLimited, Blocked, CutShort))
+
+
+def test_a_length_beyond_all_numbers_is_no_length(server: Server, options: Options) -> None:
+    def endless(handler: http_server.Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", HUGE)
+        handler.end_headers()
+        handler.wfile.write(BODY)
+        handler.close_connection = True
+
+    server.faults[PATH] = [endless]
+    assert brought(server, options()) == BODY
+
+
+def test_a_date_beyond_all_calendars_is_no_date() -> None:
+    for text in ("Mon, 01 Jan 2020 00:00:00 +99999999999999", "Fri, 99 Jan 20000 00:00:00 GMT"):
+        assert _http._retry_after(text) is None
+
+
+def test_a_name_beyond_ascii_is_asked_for_as_servers_know_it(
+    server: Server, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loopback(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(_address.socket, "getaddrinfo", loopback)
+    port = server.server_port
+    source = open_source(
+        f"http://例え.example:{port}/{{id}}_{{start:06d}}_{{end:06d}}.mp4", options()
+    )
+    assert source.locate(SEGMENT).size == len(BODY)
+    assert server.asked(PATH)[0]["Host"] == f"xn--r8jz45g.example:{port}"
+    with pytest.raises(Blocked, match="no server that can be"):
+        open_source("http://a..b/{id}.mp4", options()).locate(SEGMENT)
+
+
+def test_a_note_without_a_version_joins_nothing(
+    server: Server, options: Options, tmp_path: Path
+) -> None:
+    url = server.url + PATH
+    part = tmp_path / "parts" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
+    part.parent.mkdir()
+    for note in ('{"validator": ""}', "[]", "7"):
+        part.write_bytes(BODY[::-1][:1000])
+        part.with_suffix(".note").write_text(note)
+        assert brought(server, options(parts=tmp_path / "parts")) == BODY
+    assert not list((tmp_path / "parts").iterdir())
+
+
+def test_a_second_pen_leaves_nothing_behind(
+    server: Server, options: Options, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    url = server.url + PATH
+    with _download._Part(parts, url) as first:
+        server.faults[PATH] = [http_server.cut(1000)]
+        failure(server, options(parts=parts, attempts=1))
+        assert [path.name for path in parts.iterdir()] == [first.path.name]
+
+
+def test_a_finished_file_s_name_is_not_taken_from_the_next_worker(tmp_path: Path) -> None:
+    with _download._Part(tmp_path, "http://host/a") as first:
+        whole = first.finished()
+        with _download._Part(tmp_path, "http://host/a") as second:
+            assert second.path == first.path
+            first.__exit__()
+            assert second.path.exists() and whole.exists()
+
+
+@pytest.mark.parametrize("beginning", [b"HTTP/1.1 200 OK\r\n", b""], ids=["headers", "status"])
+def test_headers_that_drip_are_not_waited_for_without_end(
+    server: Server, options: Options, beginning: bytes
+) -> None:
+    def drip(handler: http_server.Handler) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(beginning)
+            while not handler.server.stopping.wait(0.05):
+                handler.wfile.write(b"X")
+        handler.close_connection = True
+
+    server.faults[PATH] = [drip] * 4
+    started = time.monotonic()
+    assert isinstance(failure(server, options(attempts=2)), Timeout)
+    assert time.monotonic() - started < 5

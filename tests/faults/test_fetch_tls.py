@@ -92,3 +92,10 @@ def test_a_redirect_may_not_give_up_tls(server: Server, options: SourceOptions) 
     source = open_source(f"https://videos.example:{server.server_port}/{{id}}.mp4", options)
     with pytest.raises(Blocked, match="from https to http"):
         source.locate(Segment(video="a"))
+
+
+def test_no_spelling_of_a_redirect_gives_up_tls(server: Server, options: SourceOptions) -> None:
+    server.faults["/a.mp4"] = [http_server.redirect("HTTP://videos.example/a.mp4")]
+    source = open_source(f"https://videos.example:{server.server_port}/{{id}}.mp4", options)
+    with pytest.raises(Blocked, match="from https to http"):
+        source.locate(Segment(video="a"))

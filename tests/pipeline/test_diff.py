@@ -246,3 +246,49 @@ def test_the_command_shows_the_worst_first_and_its_status_follows_min_cosine(our
     assert result.return_value == 0
     strict = CliRunner().invoke(diff, [*arguments, "--min-cosine", "0.999"], standalone_mode=False)
     assert strict.return_value == 1
+
+
+def test_an_empty_array_is_one_that_is_not_there(ours, tmp_path):
+    found = differences(
+        ours, save(tmp_path / "other", {"abc": np.zeros((0, DIM)), "v_-x y": VIDEOS["v_-x y"]})
+    )
+    assert found.absent == ("abc_000000_000010",)
+    assert len(found.compared) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_no_verdict_on_what_is_not_finite(ours, tmp_path, value):
+    spoilt = VIDEOS["abc"].astype(np.float64)
+    spoilt[2, 3] = value
+    with pytest.raises(StoreError, match="holds NaN or infinity"):
+        differences(ours, save(tmp_path / "other", {"abc": spoilt}))
+
+
+def test_no_verdict_on_ours_that_are_not_finite(tmp_path):
+    spoilt = VIDEOS["abc"].copy()
+    spoilt[0, 0] = np.nan
+    ours = store_of(tmp_path / "ours", {"abc": spoilt})
+    with pytest.raises(StoreError, match="our features of abc_000000_000010 are not finite"):
+        differences(ours, save(tmp_path / "other", VIDEOS))
+
+
+def test_an_array_that_claims_more_than_its_file_holds_is_refused(tmp_path):
+    path = tmp_path / "v.npy"
+    np.save(path, np.zeros((2, DIM)))
+    content = path.read_bytes()
+    shape, claimed = f"(2, {DIM}), }}".encode(), f"({10**14}, {DIM}), }}".encode()
+    path.write_bytes(content.replace(shape.ljust(len(claimed)), claimed))
+    with pytest.raises(StoreError, match="cannot be read as an array"):
+        read(Place(path))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_dataset("v", (10**14, DIM), "f4")
+    with pytest.raises(StoreError, match="cannot be read as an array"):
+        read(Place(tmp_path / "v.h5", "v"))
+
+
+def test_a_dataset_of_a_type_that_numpy_lacks_is_passed_over(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["abc"] = VIDEOS["abc"]
+        space = h5py.h5s.create_simple((3,))
+        h5py.h5d.create(file.id, b"odd", h5py.h5t.UNIX_D32LE, space)
+    assert ForeignFeatures(tmp_path).names == ("abc", "v")

@@ -9,7 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.store import FeatureStore
+from manifests import Segment
+from pipeline.cli.extract import _sources
+from pipeline.cli.extract import extract as extract_command
+from pipeline.errors import Ambiguous, DiskFull, VideoMissing
+from pipeline.session import _locator
+from pipeline.sources import SourceOptions, Sources
+from pipeline.store import FeatureStore, RecipeShards
 from tests.pipeline.command import Result, run
 from tests.truth.numbered_video import NumberedVideo, constant, write
 
@@ -138,6 +144,7 @@ def test_bad_rows_are_reported_and_kept_beside_the_run(world: Path) -> None:
     assert "kinetics400.csv:6" in result.output
     (rejects,) = (world / "out" / "runs").glob("*/rejects.csv")
     assert "eeeeeeeeeee" in rejects.read_text()
+    assert "1, listed in" in rejects.with_name("report.html").read_text()
     strict = extract(world, "--strict")
     assert strict.status == 2
     assert "kinetics400.csv:6" in strict.output
@@ -179,6 +186,106 @@ def test_not_one_video_is_a_usage_error(world: Path) -> None:
     result = run("extract", *given, *RANDOM)
     assert result.status == 2
     assert "not one of 4 videos" in result.output
+
+
+def test_without_videos_the_default_is_named(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "videos")
+    result = run("extract", "-m", world / "kinetics400.csv", *RANDOM)
+    assert result.status == 2
+    assert "no --videos was given, and there is no folder 'videos' here" in result.output
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_else(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = extract(world, "--device", "cuda")
+    assert result.status == 2
+    assert "--device cpu" in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_out_that_is_a_file_is_a_usage_error(world: Path) -> None:
+    (world / "out").write_text("not a folder")
+    result = extract(world)
+    assert result.status == 2
+    assert "is a file" in result.output
+
+
+def test_a_path_that_cannot_be_written_is_one_line(world: Path) -> None:
+    listed = world / "kinetics400.csv"
+    result = run("manifest", "convert", listed, "-o", world / "nowhere" / "list.csv")
+    assert result.status == 2
+    assert "no such folder" in result.output
+    result = run("manifest", "convert", listed, "-o", "/proc/list.csv")
+    assert result.status == 1
+    assert result.output.startswith("error: /proc/")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_the_page_of_the_run_is_there_and_keeps_secrets(world: Path) -> None:
+    secret = "https://me:pa55word@host.example/{id}.mp4?token=51gnature"
+    result = extract(world, "--split", "train", "-v", secret)
+    assert result.status == 0, result.output
+    (page,) = (world / "out" / "runs").glob("*/report.html")
+    assert f"report: {page}" in result.output
+    text = page.read_text()
+    assert "https://host.example/{id}.mp4" in text
+    for file in page.parent.iterdir():
+        assert "pa55word" not in file.read_text() and "51gnature" not in file.read_text()
+
+
+def test_a_full_disk_ends_the_run_with_its_report(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskFull("no room for the shard")
+
+    monkeypatch.setattr(RecipeShards, "commit", full)
+    result = extract(world)
+    assert result.status == 1
+    assert "0 segments done, 0 failed, 3 left" in result.output
+    assert result.output.splitlines()[-1] == "error: no room for the shard"
+    (page,) = (world / "out" / "runs").glob("*/report.html")
+    assert "Stopped by an error: no room for the shard" in page.read_text()
+
+
+def test_a_report_without_room_is_work_left_and_no_traceback(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(world / "out" / "failures.csv"))
+
+    monkeypatch.setattr("pipeline.report.write_state", full)
+    result = extract(world)
+    assert result.status == 1
+    assert "2 segments done" in result.output
+    assert "no report of this run could be written (No space left on device)" in result.output
+
+
+def test_several_files_for_one_video_are_no_reason_to_download(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.mp4").touch()
+    sources = Sources([str(tmp_path)], SourceOptions())
+    with pytest.raises(Ambiguous):
+        _locator(sources, remote=True)(Segment(video="x"))
+    assert _locator(sources, remote=True)(Segment(video="y")) is None
+    with pytest.raises(VideoMissing):
+        _locator(sources, remote=False)(Segment(video="y"))
+
+
+def test_the_flags_for_servers_reach_the_sources(world: Path) -> None:
+    flags = {"rate": 0.5, "per-host": 2, "attempts": 7, "max-bytes": 99, "deadline": 5}
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    given = ["-m", str(world / "kinetics400.csv"), "-v", str(world / "videos"), *words]
+    with extract_command.make_context("extract", given) as context:
+        _, _, options = _sources(context.params)
+    assert options.requests_per_second == 0.5
+    assert (options.requests_at_a_time, options.attempts, options.max_bytes) == (2, 7, 99)
+    assert options.deadline_seconds == 5
 
 
 def test_doctor_and_lists_speak(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """``pipeline fetch`` from the outside: what stands in the folder and in its files afterwards."""
 
 import csv
+import errno
 import io
 import json
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +17,11 @@ import pytest
 
 import manifests
 from manifests import Segment
-from pipeline import decode
+from pipeline import decode, fetch, fetch_work
 from pipeline.cli.fetch import fetch as command
-from pipeline.errors import TooShort, UsageError
+from pipeline.errors import DiskFull, TooShort, UsageError
 from pipeline.fetch import Journal, Known
-from pipeline.fetch_work import Outcome
+from pipeline.fetch_work import FetchJob, Outcome
 from pipeline.frames import View
 from pipeline.sampling import Grid
 from pipeline.sources import SourceOptions, Sources
@@ -299,7 +301,7 @@ def test_a_plan_without_a_run_changes_nothing(
     assert run(listed, tmp_path / "videos", server.url + TRIMMED, dry_run=True) == 0
     assert "6 to fetch" in capsys.readouterr().err
     assert not server.requests
-    assert not list((tmp_path / "videos").glob("*"))[1:]
+    assert not (tmp_path / "videos").exists()
 
 
 def test_a_wrong_source_is_known_before_the_run(listed: Path, tmp_path: Path) -> None:
@@ -335,3 +337,108 @@ def test_segments_without_an_end_are_full_videos_even_when_cutting(
     assert run(listed, tmp_path / "videos", server.url + "/{id}.mp4", trim=True) == 0
     assert (tmp_path / "videos" / "abc.mp4").read_bytes() == marked("abc")
     assert Segment(video="abc").key in coverage(tmp_path / "videos")["done_keys"]
+
+
+def two_segments(tmp_path: Path) -> Path:
+    listed = tmp_path / "two.csv"
+    listed.write_text("video,start,end\nabc,0,1\nabc,1,2\nd,0,1\n")
+    return listed
+
+
+@pytest.mark.parametrize("kind", ["folder", "web", "tar"])
+def test_one_trimmed_file_never_stands_for_two_segments(
+    server: Server, tmp_path: Path, kind: str
+) -> None:
+    videos, into = tmp_path / "from", tmp_path / "videos"
+    videos.mkdir()
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("abc", "d"):
+            (videos / f"{name}.mp4").write_bytes(marked(name))
+            server.files[f"/{name}.mp4"] = marked(name)
+            archive.add(videos / f"{name}.mp4", f"{name}.mp4")
+    texts = {"folder": videos, "web": server.url + "/{id}.mp4", "tar": f"tar:{tmp_path}/a.tar"}
+    run(two_segments(tmp_path), into, f"trimmed:{texts[kind]}")
+    assert {path.name for path in into.glob("*.mp4")} == {"d_000000_000001.mp4"}
+    assert coverage(into)["state"] == {"ambiguous": 2, "done": 1}
+    assert "could be any of them" in failures(into)["abc"]["detail"]
+    run(two_segments(tmp_path), tmp_path / "one", f"trimmed:{texts[kind]}", limit=1)
+    assert coverage(tmp_path / "one")["state"] == {"done": 1}, "one segment is no riddle"
+
+
+@pytest.mark.parametrize("flags", [{}, {"trim": True}])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, Any]
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    listed = tmp_path / "list.csv"
+    listed.write_text("video,start,end\nabc,0,1\n")
+    videos = tmp_path / "from"
+    videos.mkdir()
+    (videos / "abc.mp4").write_bytes(marked("abc"))
+    monkeypatch.setattr(fetch_work.shutil, "copyfile", no_room)
+    monkeypatch.setattr(fetch_work, "trim", no_room)
+    into = tmp_path / "videos"
+    with pytest.raises(DiskFull, match="no room on the disk of"):
+        run(listed, into, str(videos), **flags)
+    assert {path.name for path in into.iterdir()} == {
+        ".fetch", "coverage.json", "committed.txt", "failures.csv"
+    }  # fmt: skip
+    assert [path.name for path in (into / ".fetch").iterdir()] == ["journal.jsonl"]
+
+
+def test_what_a_killed_fetch_left_half_written_is_swept(
+    server: Server, listed: Path, tmp_path: Path
+) -> None:
+    serve(server, range(6))
+    job = FetchJob(into=tmp_path / "videos", options=SourceOptions())
+    job.workplace.mkdir(parents=True)
+    old, new = (fetch_work._unfinished(job) for _ in range(2))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert run(listed, job.into, server.url + TRIMMED) == 0
+    assert not old.exists()
+    assert new.exists(), "it may be another process's, at work"
+
+
+def test_the_summary_speaks_of_this_list_only(
+    listed: Path, tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "videos"
+    with Journal(into / ".fetch" / "journal.jsonl") as journal:
+        for number in range(5):
+            journal.note(Outcome(f"other{number}", "forbidden", "403"))
+    server.faults["/-v0_000001_000002.mp4"] = [http_server.status(403)]
+    serve(server, range(1, 6))
+    run(listed, into, server.url + TRIMMED)
+    assert "1 x forbidden (val 1): 1 will be tried again" in capsys.readouterr().out
+
+
+def test_a_list_of_wanted_members_goes_even_when_a_run_stops(
+    tmp_path: Path, listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise UsageError("enough")
+
+    monkeypatch.setattr(fetch, "fetch_part", stop)
+    with tarfile.open(tmp_path / "a.tar", "w"):
+        pass
+    with pytest.raises(UsageError, match="enough"):
+        run(listed, tmp_path / "videos", f"tar:{tmp_path}/a.tar")
+    assert not list((tmp_path / "videos" / ".fetch").glob("wanted-*"))
+
+
+def test_one_member_never_stands_for_two_videos(tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text("video,start,end\na/x,0,1\nb/x,0,1\nb/y,0,1\n")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("x", "y"):
+            (tmp_path / name).write_bytes(marked(name))
+            archive.add(tmp_path / name, f"{name}.mp4")
+    into = tmp_path / "videos"
+    run(listed, into, f"tar:{tmp_path}/a.tar")
+    assert [str(path.relative_to(into)) for path in into.rglob("*.mp4")] == ["b/y.mp4"]
+    assert coverage(into)["state"] == {"ambiguous": 2, "done": 1}
+    assert "answers to a/x and b/x" in failures(into)["a/x"]["detail"]

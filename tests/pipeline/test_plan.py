@@ -1,5 +1,6 @@
 """What is left to do, from a manifest, what is committed, and what is on disk."""
 
+import weakref
 from pathlib import Path
 
 import extractors
@@ -57,8 +58,27 @@ def test_absent_videos_cost_no_task_and_are_no_error() -> None:
 
     plan = plan_of([segment("a"), segment("b")], done=["b_000000_000010"], locate=nowhere)
     assert not plan.items
-    assert len(plan.absent) == 2
+    assert [absent.segment.video for absent in plan.absent] == ["a", "b"]
+    assert plan.absent[0].detail == "not in the folder"
     assert plan.counts[0].done == 1
+
+
+def test_a_million_absent_videos_keep_no_frames_alive() -> None:
+    """An exception that is kept keeps the frames it came through, and their locals."""
+
+    class Local:
+        pass
+
+    seen: list[weakref.ref[Local]] = []
+
+    def nowhere(wanted: Segment) -> Located:
+        here = Local()
+        seen.append(weakref.ref(here))
+        raise VideoMissing("not in the folder")
+
+    plan = plan_of([segment("a")], locate=nowhere)
+    assert plan.absent
+    assert seen[0]() is None
 
 
 def test_failures_are_retried_until_their_attempts_are_used_up() -> None:
@@ -117,3 +137,10 @@ def test_a_download_is_not_taken_for_a_replaced_file_and_a_file_settles_a_dead_l
     gone = FailureRow(key, "gone", "404", 1)
     assert plan_of([segment("a")], failures=[gone]).items
     assert not plan_of([segment("a")], failures=[gone], locate=lambda s: None).items
+
+
+def test_segments_that_share_their_video_are_marked() -> None:
+    plan = plan_of([segment("a"), segment("b"), segment("a", 10_000, 20_000)])
+    assert [item.shared for item in plan.items] == [True, False, True]
+    done = plan_of([segment("a"), segment("a", 10_000, 20_000)], done=["a_000000_000010"])
+    assert [item.shared for item in done.items] == [True], "what is done counts as well"

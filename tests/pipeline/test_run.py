@@ -3,18 +3,20 @@
 import os
 import signal
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 import extractors
 from manifests import Segment
+from pipeline.errors import DiskFull, WorkersLost
 from pipeline.job import Batch, Failed, Item, Job, Receipt, Settings, Target, make_recipe
 from pipeline.monitor import Event
 from pipeline.plan import make_batches
 from pipeline.pool import Answer
-from pipeline.run import Driver, WorkersLost
+from pipeline.run import Driver
 from pipeline.store import RecipeShards, Store
 
 
@@ -183,6 +185,95 @@ def test_a_silent_worker_is_restarted(
     assert sorted(heard.done) == keys(0, 2, 3, 4, 5)
     said = "v1_000000_000010" if heard_of else "batch "
     assert any(f"no sign of life on {said}" in line for line in heard.lines)
+
+
+def test_what_a_closing_worker_hands_back_goes_on_elsewhere(job: Job) -> None:
+    class Closing(ScriptedPool):
+        """The first worker closes after one segment of its batch."""
+
+        def wait(self, seconds: float) -> list[Answer]:
+            if len(self.submitted) > 3:
+                return super().wait(seconds)
+            batch = self.waiting.popleft()
+            first, *others = [item.segment.key for item in batch.items]
+            receipt = Receipt(batch=batch.name, done=(first,), failed=(), left=tuple(others))
+            return [Answer(batch, receipt)]
+
+    heard = Heard()
+    pool = Closing()
+    pool.driver = Driver(pool, job, heard)
+    items = [Item(Segment(video=f"v{n}", end_ms=10_000), None, (0,)) for n in range(12)]
+    pool.driver.run([Batch(f"b{k}", 0, tuple(items[k : k + 4])) for k in (0, 4, 8)])
+    assert sorted(heard.done) == keys(*range(12))
+
+
+def test_workers_that_hand_everything_back_stop_the_run(job: Job) -> None:
+    class Unwilling(ScriptedPool):
+        def wait(self, seconds: float) -> list[Answer]:
+            batch = self.waiting.popleft()
+            left = tuple(item.segment.key for item in batch.items)
+            return [Answer(batch, Receipt(batch=batch.name, done=(), failed=(), left=left))]
+
+    with pytest.raises(WorkersLost):
+        drive(job, Unwilling())
+
+
+def test_a_receipt_is_taken_although_the_next_batch_breaks(job: Job) -> None:
+    class Breaking(ScriptedPool):
+        def wait(self, seconds: float) -> Iterator[Answer]:
+            yield from super().wait(seconds)
+            raise DiskFull("no room")
+
+    heard = Heard()
+    pool = Breaking()
+    pool.driver = Driver(pool, job, heard)
+    with pytest.raises(DiskFull):
+        pool.driver.run(batches_of(job, 12))
+    assert heard.done
+
+
+def test_poison_needs_no_store_where_flow_alone_is_made(job: Job, tmp_path: Path) -> None:
+    flow = replace(job, out=tmp_path / "cache", flow_only=True)
+    heard = Heard()
+    pool = ScriptedPool(deadly={"v5": 99})
+    pool.driver = Driver(pool, flow, heard)
+    pool.driver.run(batches_of(job, 12))
+    assert [f.code for f in heard.failures] == ["poison"]
+
+
+def test_a_batch_in_this_process_may_take_longer_than_workers_are_waited_for(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(ScriptedPool):
+        def wait(self, seconds: float) -> list[Answer]:
+            clock[0] += 1000.0
+            return super().wait(seconds)
+
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.run.time.monotonic", lambda: clock[0])
+    _, heard = drive(job, Slow(rescues=False))
+    assert len(heard.done) == 12
+
+
+def test_workers_that_go_after_an_interrupt_are_waited_for(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of missing workers runs from their going, not from the interrupt."""
+
+    class Leaving(ScriptedPool):
+        def window(self) -> int:
+            return 0 if clock[0] == 201.0 else 3
+
+        def wait(self, seconds: float) -> list[Answer]:
+            if not self.drained:
+                os.kill(os.getpid(), signal.SIGINT)
+            clock[0] += 100.5
+            return [] if clock[0] < 300 else super().wait(seconds)
+
+    clock = [0.0]
+    monkeypatch.setattr("pipeline.run.time.monotonic", lambda: clock[0])
+    driver, _ = drive(job, Leaving(rescues=False))
+    assert driver.interrupted
 
 
 def test_the_first_interrupt_drains_and_the_run_ends_softly(job: Job) -> None:

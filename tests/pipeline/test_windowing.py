@@ -76,6 +76,14 @@ def test_memory_holds_one_window() -> None:
     assert len(stream._held) == 3
 
 
+def test_a_segment_between_two_centres_is_too_short_and_no_empty_row() -> None:
+    centred = Sampling(fps=None, window=10, stride=5, mode="centred")
+    stream: WindowStream[int] = WindowStream(centred, INTERVAL)
+    assert not [w for k in (1, 2, 3) for w in stream.push(Sample(k, k * INTERVAL, k))]
+    with pytest.raises(TooShort, match="3 samples"):
+        list(stream.finish())
+
+
 @pytest.mark.parametrize("missing", range(7))
 def test_centred_windows_stand_on_grid_numbers_when_the_first_samples_are_missing(missing) -> None:
     centred = Sampling(fps=None, window=10, stride=5, mode="centred")

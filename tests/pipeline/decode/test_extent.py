@@ -25,8 +25,8 @@ LIVE_SEGMENT = EBML + b"\x18\x53\x80\x67" + b"\x01" + b"\xff" * 7 + bytes(100)
         (b"RIFF" + bytes(40), 0), (b"", 0), (EBML, 0),
     ],
     ids=[
-        "boxes", "cut box", "box to the end", "junk after", "segment", "cut segment", "live segment",
-        "another format", "empty", "header alone",
+        "boxes", "cut box", "box to the end", "junk after", "segment", "cut segment",
+        "live segment", "another format", "empty", "header alone",
     ],
 )  # fmt: skip
 def test_missing_bytes(tmp_path: Path, content: bytes, missing: int) -> None:

@@ -37,6 +37,9 @@ from pipeline.sources._remote import check_template, filled
         "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::",
         "192.0.2.1",
+        "::127.0.0.1",
+        "fec0::1",
+        "64:ff9b:1::7f00:1",
         "nonsense",
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from manifests._segment import Segment
 from pipeline.errors import Ambiguous, UsageError, VideoMissing
-from pipeline.sources import SourceOptions, Sources, names, open_source, syntax
+from pipeline.sources import SourceOptions, Sources, check_is_one, names, open_source, syntax
 from pipeline.sources.local import LocalSource
 
 
@@ -175,3 +175,50 @@ def test_three_hundred_thousand_files_are_read_in_one_quick_scan(tmp_path: Path)
     assert source.locate(kinetics("007_0000007")).trimmed
     print(f"300,000 files scanned in {time.perf_counter() - started:.2f} s")
     assert len(source._index) == 300_000
+
+
+def test_what_is_no_regular_file_is_missing(tmp_path: Path) -> None:
+    root = touch(tmp_path / "videos", "folder/x.txt")
+    os.mkfifo(tmp_path / "videos" / ".pipe")
+    for name, target in (("pipe.mp4", ".pipe"), ("dir.mp4", "folder"), ("self.mp4", "self.mp4")):
+        (root / name).symlink_to(target)
+    source = LocalSource(root)
+    for name in ("pipe", "dir", "self"):
+        with pytest.raises(VideoMissing, match=rf"{name}\.mp4 (is a link|cannot be read)"):
+            source.locate(kinetics(name))
+
+
+def test_links_in_a_circle_beside_a_file_do_no_harm(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a/x.mp4", "b/y.mp4")
+    (root / "b" / "x.mp4").symlink_to("x.mp4")
+    with pytest.raises(Ambiguous, match="2 files"):
+        LocalSource(root).locate(kinetics("x"))
+
+
+def test_a_folder_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = LocalSource(touch(tmp_path, "a/x.mp4"))
+
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match="Permission denied; expected a folder that can be read"):
+        source.locate(kinetics("x"))
+
+
+def test_a_trimmed_file_under_a_bare_name_is_one_segment_and_nothing_says_which(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "abc.mp4", "abc_000050_000060.mp4")
+    source = open_source(f"trimmed:{tmp_path}", SourceOptions())
+    bare, own = source.locate(kinetics("abc")), source.locate(kinetics("abc", 50, 60))
+    full = LocalSource(tmp_path).locate(kinetics("abc"))
+    assert (bare.bare, own.bare, full.bare) == (True, False, False)
+    check_is_one(own, kinetics("abc", 50, 60))
+    check_is_one(full, kinetics("abc"))
+    with pytest.raises(Ambiguous, match="name the file of this one 'abc_000010_000020'"):
+        check_is_one(bare, kinetics("abc"))
+    with pytest.raises(Ambiguous, match="give the full video"):
+        check_is_one(bare, Segment(video="abc"))

@@ -97,3 +97,11 @@ def test_an_account_cut_short_by_a_crash_is_begun_anew(tmp_path: Path) -> None:
     next(tmp_path.glob("*.pace")).write_text('{"open_unt')
     with pace.turn():
         assert not pace._read().get("open_until")
+
+
+@pytest.mark.parametrize("asked", [float("inf"), 1e300, 10.0**9])
+def test_no_server_is_obeyed_for_more_than_a_day(tmp_path: Path, asked: float) -> None:
+    pace = account(tmp_path)
+    assert pace.refused(asked) <= _pace.LONGEST_OBEYED_SECONDS
+    with pytest.raises(RateLimited, match=r"ends in 86\d{3} s"), account(tmp_path).turn():
+        pass

@@ -62,3 +62,21 @@ def test_what_a_killed_process_held_comes_free(tmp_path: Path) -> None:
         os.kill(child.pid, signal.SIGKILL)
     scratch.reserve(20, extension="", wait_seconds=0)
     assert len(list(tmp_path.glob("process-*"))) == 1
+
+
+def test_nothing_is_left_of_a_process_that_ended(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from pipeline.sources._scratch import Scratch\n"
+        "own = Scratch(Path(sys.argv[1]), 100)\n"
+        "own.reserve(90, extension='.mp4', wait_seconds=0).write_bytes(b'x')\n"
+        "child = os.fork()\n"
+        "if not child: sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "print(len(list(own.own.iterdir())))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "3\n", "a fork that ends takes nothing of its parent's with it"
+    assert not list(tmp_path.glob("process-*"))

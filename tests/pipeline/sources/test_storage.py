@@ -1,4 +1,5 @@
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.errors import (
     Gone,
     NetworkError,
     NotVideo,
+    Timeout,
     TooLarge,
     UsageError,
 )
@@ -143,3 +145,45 @@ def test_s3_against_a_stand_in(
         StorageSource(template, options(), {**settings, "skip_instance_cache": True}).locate(
             SEGMENT
         )
+
+
+def test_an_error_that_no_table_knows_is_one_of_the_network(
+    bucket: fsspec.AbstractFileSystem, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoCredentialsError(Exception):
+        """As botocore's: of no built-in class."""
+
+    def refuse(*args: object, **more: object) -> None:
+        raise NoCredentialsError
+
+    monkeypatch.setattr(type(bucket), "info", refuse)
+    with pytest.raises(NetworkError, match="NoCredentialsError"):
+        open_source(TEMPLATE, options(attempts=2)).locate(SEGMENT)
+
+
+def test_the_deadline_holds_for_a_server_that_is_merely_slow(
+    bucket: fsspec.AbstractFileSystem, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = type(bucket).cat_file
+
+    def slow(*args: object, **more: object) -> bytes:
+        time.sleep(0.05)
+        content: bytes = real(*args, **more)
+        return content
+
+    monkeypatch.setattr(type(bucket), "cat_file", slow)
+    monkeypatch.setattr(storage, "RANGE_BYTES", 1000)
+    with pytest.raises(Timeout, match="not here by the deadline"):
+        open_source(TEMPLATE, options(deadline_seconds=0.3)).locate(SEGMENT)
+    assert not list((options().scratch or Path()).rglob("*.mp4*"))
+
+
+@pytest.mark.parametrize(("template", "bare"), [("{id}", True), ("{id}_{start:06d}", False)])
+def test_a_bare_name_is_told_from_a_segments_own(
+    bucket: fsspec.AbstractFileSystem, options: Options, template: str, bare: bool
+) -> None:
+    for name in ("-a", "-a_000010"):
+        bucket.pipe_file(f"/kinetics/{name}.mp4", BODY)
+    text = f"trimmed:memory://kinetics/{template}.mp4"
+    located = pickle.loads(pickle.dumps(open_source(text, options()))).locate(SEGMENT)
+    assert (located.trimmed, located.bare) == (True, bare)

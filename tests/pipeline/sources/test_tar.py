@@ -10,7 +10,7 @@ import pytest
 
 from manifests._segment import Segment
 from pipeline.errors import CutShort, NotInMirror, NotVideo, TooLarge, UsageError
-from pipeline.sources import SourceOptions, Sources, open_source
+from pipeline.sources import SourceOptions, Sources, open_source, tar
 from pipeline.sources._source import Sequential
 from pipeline.sources.tar import TarSource
 from tests.faults import http_server
@@ -233,3 +233,89 @@ def test_a_local_list_names_its_archives(parts: Path, options: Options) -> None:
     assert source.locate(kinetics("2a")).path.read_bytes() == body("2a")
     with pytest.raises(NotInMirror):
         source.locate(kinetics("1a"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_claims_much_is_not_read_into_memory(
+    tmp_path: Path, options: Options, kind: bytes
+) -> None:
+    claims = tarfile.TarInfo("x")
+    claims.type, claims.size = kind, 1 << 32
+    path = tmp_path / "a.tar"
+    path.write_bytes(claims.tobuf() + bytes(10 * tarfile.BLOCKSIZE))
+    with pytest.raises(CutShort, match="a header says that it has 4294967296 bytes"):
+        open_source(f"tar:{path}", options()).locate(kinetics("0a"))
+
+
+def test_a_long_name_is_still_read(tmp_path: Path, options: Options) -> None:
+    deep = "folder/" * 30
+    (tmp_path / "a.tar").write_bytes(packed({name("0a", deep): body("0a")}, "w"))
+    assert open_source(f"tar:{tmp_path}", options()).locate(kinetics("0a")).size == 5000
+
+
+@pytest.mark.parametrize(
+    "line", ["file:///etc/x.tar", "c:x.tar", "ftp://host/x.tar", "http://[.tar"]
+)
+def test_a_remote_list_names_no_file_of_this_disk(
+    server: Server, options: Options, line: str
+) -> None:
+    server.files["/list.txt"] = f"{line}\n".encode()
+    with pytest.raises(UsageError, match="expected addresses of http or https"):
+        open_source(f"tar:{server.url}/list.txt", options()).locate(kinetics("0a"))
+
+
+def test_a_remote_list_has_an_end(
+    server: Server, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tar, "LIST_BYTES", 1000)
+    server.files["/list.txt"] = b"a.tar\n" * 1000
+    with pytest.raises(UsageError, match="longer than 1000 bytes"):
+        open_source(f"tar:{server.url}/list.txt", options()).locate(kinetics("0a"))
+
+
+def test_an_archive_that_a_list_names_is_there(parts: Path, options: Options) -> None:
+    (parts / "some.txt").write_text("part_0.tar.gz\npart_9.tar.gz\n")
+    with pytest.raises(UsageError, match=r"lists .*part_9\.tar\.gz, which is not there"):
+        open_source(f"tar:{parts / 'some.txt'}", options())
+
+
+def test_an_archive_that_goes_is_damage_and_no_refusal_for_good(
+    parts: Path, options: Options
+) -> None:
+    source = open_source(f"tar:{parts}", options())
+    assert source.locate(kinetics("0a")).size == 5000
+    (parts / "part_1.tar.gz").unlink()
+    assert source.locate(kinetics("2a")).size == 5000
+    with pytest.raises(CutShort, match=r"part_1\.tar\.gz cannot be read: No such file"):
+        source.locate(kinetics("1a"))
+
+
+def test_an_archive_without_a_version_is_not_joined(
+    server: Server, parts: Path, options: Options
+) -> None:
+    content = (parts / "part_0.tar.gz").read_bytes()
+
+    def nameless(handler: http_server.Handler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        handler.send_response(206 if start else 200)
+        if start:
+            covered = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            handler.send_header("Content-Range", covered)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        handler.wfile.write(content[start : start or 100])
+        handler.close_connection = True
+
+    server.faults["/a.tar.gz"] = [nameless] * 10
+    with pytest.raises(CutShort, match="does not say its version"):
+        open_source(f"tar:{server.url}/a.tar.gz", options()).locate(kinetics("0a"))
+
+
+def test_a_bare_member_is_told_from_a_segments_own(tmp_path: Path, options: Options) -> None:
+    (tmp_path / "a.tar").write_bytes(packed({"0a.mp4": body("0a"), name("0b"): body("0b")}, "w"))
+    source = open_source(f"trimmed:tar:{tmp_path}", options())
+    assert isinstance(source, Sequential)
+    names = {"0a": False, "0b_000010_000020": True}
+    found = dict(source.members(source.parts()[0][0], names))
+    assert [located.bare for located in found.values()] == [True, False]
+    assert [source.locate(kinetics(video)).bare for video in ("0a", "0b")] == [True, False]

@@ -15,6 +15,7 @@ from pipeline.store import (
     RecipeShards,
     compact,
     compaction,
+    intake,
     layout,
     publish,
     verify,
@@ -116,14 +117,14 @@ def test_another_compaction_that_was_faster_is_no_error(scattered, monkeypatch):
 
 
 def test_verify_beside_a_compaction_reports_no_damage(scattered, monkeypatch):
-    real = layout.read_tables
+    real = intake.read_tables
 
     def compacting(path: Path) -> layout.ShardTables:
-        monkeypatch.setattr(layout, "read_tables", real)
+        monkeypatch.setattr(intake, "read_tables", real)
         compact(scattered)
         return real(path)
 
-    monkeypatch.setattr(layout, "read_tables", compacting)
+    monkeypatch.setattr(intake, "read_tables", compacting)
     report = verify(scattered.folder.parent)
     assert not report.damaged
     assert {finding.found for finding in report.findings} == {"gone while it was read"}

@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 
 from pipeline.cli import cli
 from pipeline.cli.store import COMMANDS
-from pipeline.errors import UsageError
+from pipeline.errors import StoreError, UsageError
 from pipeline.provenance import Recipe
-from pipeline.store import FeatureStore, RecipeShards, export, export_descriptors
+from pipeline.store import (
+    FailureRow,
+    FeatureStore,
+    RecipeShards,
+    export,
+    export_descriptors,
+)
 from pipeline.store.exporting import safe_names
 
 for command in COMMANDS:
@@ -105,7 +111,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(features, tmp_p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreError, match=r"full: not written .*No space.*nothing is left of it"):
         export(features, tmp_path / "full", "npy")
     assert not [name for name in os.listdir(tmp_path) if "full" in name]
 
@@ -120,3 +126,44 @@ def test_the_command_asks_for_a_recipe_when_there_are_several(features, tmp_path
     arguments = ["export", out, str(tmp_path / "y.npy"), "--recipe", "zoo:net", "--format", "npy"]
     assert not cli.main([*arguments, "--per-video"], standalone_mode=False)
     assert len(np.load(tmp_path / "y.npy")) == len(HOSTILE) + 2
+
+
+def test_a_key_made_to_look_like_another_ones_name_gets_one_of_its_own():
+    (name,) = safe_names(["a{b"])
+    keys = [name, f"{name}-2", "a{b"]
+    names = safe_names(keys)
+    assert len({name.lower() for name in names}) == len(keys)
+    assert names[:2] == keys[:2]
+
+
+def test_a_mapping_that_cannot_be_written_leaves_nothing(features, tmp_path, monkeypatch):
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv, "writer", fail)
+    for form in ("hdf5", "npy"):
+        for write in (export, export_descriptors):
+            with pytest.raises(StoreError, match="nothing is left of it"):
+                write(features, tmp_path / "full", form)
+    assert not [name for name in os.listdir(tmp_path) if "full" in name]
+
+
+def test_the_name_in_the_way_is_the_one_that_is_named(features, tmp_path):
+    (tmp_path / "x.h5.csv").touch()
+    with pytest.raises(UsageError, match=r"x\.h5\.csv: it exists"):
+        export(features, tmp_path / "x.h5")
+
+
+def test_a_store_without_rows_has_no_descriptors_and_names_as_texts(shards, tmp_path):
+    shards.commit(0, [], [FailureRow("d", "gone", "404", 1)], {})
+    empty = FeatureStore(shards.folder.parent)["zoo:net"]
+    done = export_descriptors(empty, tmp_path / "d.h5")
+    with h5py.File(done.path) as file:
+        assert file["videos"].shape == (0,) and h5py.check_string_dtype(file["videos"].dtype)
+
+
+def test_a_wrong_recipe_is_a_wrong_use(features, tmp_path):
+    out = str(tmp_path / "out")
+    for arguments in (["export", out, "x.h5", "--recipe", "nope"], ["status", str(tmp_path)]):
+        with pytest.raises(UsageError):
+            cli.main(arguments, standalone_mode=False)

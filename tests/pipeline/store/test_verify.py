@@ -13,7 +13,7 @@ from pipeline.cli import cli
 from pipeline.cli.store import COMMANDS
 from pipeline.errors import DamagedShard
 from pipeline.provenance import Recipe
-from pipeline.store import FailureRow, FeatureStore, RecipeShards, Store, layout, verify
+from pipeline.store import FailureRow, FeatureStore, RecipeShards, Store, intake, layout, verify
 
 for command in COMMANDS:
     cli.add_command(command)
@@ -46,7 +46,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(filled):
     """Whatever byte changes: either verify reports damage or every number reads as before."""
     path = filled.shards / "00000.0001.h5"
     content = path.read_bytes()
-    before = layout.read_tables(path)
+    before = intake.read_tables(path)
     harmless = 0
     for place in range(0, len(content), 13):
         spoilt = bytearray(content)
@@ -55,7 +55,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(filled):
         if damage(filled):
             continue
         harmless += 1
-        after = layout.read_tables(path)
+        after = intake.read_tables(path)
         assert after.items.tobytes() == before.items.tobytes()
         assert after.failures.tobytes() == before.failures.tobytes()
         assert (after.offsets == before.offsets).all()
@@ -71,7 +71,7 @@ def test_a_truncated_shard_is_damage_everywhere(filled, share):
     path.write_bytes(content[: int(len(content) * share)])
     findings = [finding for finding in verify(out_of(filled)).findings if finding.damage]
     assert [finding.file for finding in findings] == [str(path)]
-    assert "delete the file and run the same command again" in findings[0].remedy
+    assert "delete the file and run the same `pipeline extract` again" in findings[0].remedy
     with pytest.raises(DamagedShard, match=r"00000\.0000\.h5"):
         filled.committed(save=False)
     path.unlink()
@@ -158,7 +158,7 @@ def test_a_shard_that_goes_while_it_is_opened_is_gone_and_not_damaged(filled, mo
 
     monkeypatch.setattr(h5py, "File", compacted_meanwhile)
     with pytest.raises(FileNotFoundError):
-        layout.read_tables(path)
+        intake.read_tables(path)
 
 
 def link_out(file: h5py.File) -> None:
@@ -239,7 +239,7 @@ def test_nothing_is_taken_on_trust(filled, spoil):
     with h5py.File(path, "r+") as file:
         spoil(file)
     with pytest.raises(DamagedShard, match=r"00000\.0000\.h5"):
-        layout.read_tables(path)
+        intake.read_tables(path)
     assert damage(filled)
 
 
