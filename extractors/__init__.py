@@ -15,6 +15,8 @@ A module whose name has no leading underscore is one family of networks. It decl
     be the network's own;
 ``mean_cube(spec, weights_dir) -> Path | None`` with ``read_mean_cube(path)``, optional
     names a mean volume that is subtracted before the crop instead of the means per channel;
+``fetch(known, folder) -> Path``, optional
+    brings a weights file that has no plain address into the weights folder, checked;
 ``sharing(net, spec, compile)``, optional
     returns how overlapping windows are run together, or None.
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -47,6 +49,7 @@ __all__ = [
     "WeightsError",
     "build",
     "digest_weights",
+    "fetcher",
     "names",
     "prefixes",
     "spec",
@@ -111,6 +114,12 @@ def spec(name: str) -> Spec:
         When nothing is called so; the message holds the nearest names.
     """
     return _resolve(name)[1]
+
+
+def fetcher(name: str) -> Callable[[Weights, Path], Path] | None:
+    """Return how a family brings weights that have no plain address, None where they have one."""
+    found: Callable[[Weights, Path], Path] | None = getattr(_resolve(name)[0], "fetch", None)
+    return found
 
 
 def build(

@@ -21,6 +21,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 SIZE_FIELDS = (1, 2, 3, 4, 5)
 DATA_FIELD = 6
 FLOAT_BYTES = 4
+VARINT_BITS = 64
+LARGEST_BYTES = 1 << 28  # a mean cube has 3 MB
 
 
 def read_blob(path: Path) -> Tensor:
@@ -33,6 +35,9 @@ def read_blob(path: Path) -> Tensor:
     """
     sizes: dict[int, int] = {}
     values = bytearray()
+    size = path.stat().st_size
+    if size > LARGEST_BYTES:
+        raise WeightsError(f"{path}: has {size} bytes, expected a mean cube of a few million")
     try:
         for field, value in _fields(path.read_bytes()):
             if field == DATA_FIELD and isinstance(value, bytes):
@@ -46,7 +51,10 @@ def read_blob(path: Path) -> Tensor:
         raise WeightsError(
             f"{path}: a Caffe blob of sizes {shape} holds {len(values)} bytes of values"
         )
-    return torch.from_numpy(np.frombuffer(bytes(values), "<f4").copy()).view(shape)
+    blob = torch.from_numpy(np.frombuffer(bytes(values), "<f4").copy()).view(shape)
+    if not bool(torch.isfinite(blob).all()):
+        raise WeightsError(f"{path}: holds NaN or infinity; fetch it again")
+    return blob
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -81,3 +89,5 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift >= VARINT_BITS:
+            raise ValueError("a number that never ends")

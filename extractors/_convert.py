@@ -8,10 +8,9 @@ its own tensors, which every reading checks.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
-from extractors import _weights
+from extractors import _checkpoint, _weights
 from extractors._errors import WeightsError
 
 
@@ -33,25 +32,30 @@ def convert(source: Path, target: Path | None = None) -> Path:
     Raises
     ------
     WeightsError
-        When the source cannot be read as tensors, or is converted already.
+        When the source cannot be read as tensors, is converted already, or the target has a name
+        that would not be read as safetensors.
     """
     import safetensors.torch
 
     if source.suffix == ".safetensors":
         raise WeightsError(f"{source}: it is a safetensors file already")
     target = target or _weights.converted_name(source)
-    state = {key: tensor.contiguous().clone() for key, tensor in _weights.read(source).items()}
+    if target.suffix != ".safetensors" or not target.parent.is_dir():
+        raise WeightsError(f"{target}: expected a name ending in .safetensors in a folder there is")
+    state = {key: tensor.contiguous().clone() for key, tensor in _checkpoint.read(source).items()}
     said = {
         "source": source.name,
         "source_sha256": _weights.sha256(source),
         "source_git_blob_sha1": _weights.git_blob_sha1(source),
-        "tensors_sha256": _weights.tensors_digest(state),
+        "tensors_sha256": _checkpoint.tensors_digest(state),
     }
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".converting-")
-    os.close(handle)
+    unfinished = target.with_name(f".converting-{os.getpid()}-{target.name}")
     try:
-        safetensors.torch.save_file(state, name, metadata=said)
-        _weights.settle(Path(name), target)
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
+        safetensors.torch.save_file(state, unfinished, metadata=said)
+        unfinished.chmod(mode)  # it makes files that only their owner reads; a cluster's are shared
+        _weights.settle(unfinished, target)
     finally:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return target

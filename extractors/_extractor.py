@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from extractors import _classes, _preprocess, _weights
-from extractors._errors import ExtractorError
+from extractors import _checkpoint, _classes, _preprocess, _weights
+from extractors._errors import ExtractorError, WeightsError
 from extractors._layers import fold_batch_norms
 from extractors._preprocess import Window
 from extractors._spec import Spec
@@ -192,11 +192,16 @@ def network_with_weights(module: ModuleType, spec: Spec, weights_dir: Path | Non
     known = _weights.chosen(spec)
     if not isinstance(known, Path) and known is not None:
         _weights.verify(path, known)
-    state = _weights.read(path)
-    if hasattr(module, "load"):
-        module.load(net, spec, state)
-    else:
-        _weights.load_strictly(net, state, spec.name)
+    state = _checkpoint.read(path)
+    try:
+        if hasattr(module, "load"):
+            module.load(net, spec, state)
+        else:
+            _weights.load_strictly(net, state, spec.name)
+    except (RuntimeError, IndexError) as odd:  # a layout turns axes that such a tensor has not
+        raise WeightsError(
+            f"{spec.name}: {path} has the names of a known layout, but not its shapes: {odd}"
+        ) from odd
     return net
 
 

@@ -132,10 +132,10 @@ def _normalised(
     x = torch.from_numpy(frames).to(device).permute(3, 0, 1, 2).float()  # C x T x h x w
     if spec.modality == "rgb" and spec.normalisation.channels == "bgr":
         x = x.flip(0)
-    x = x - mean.to(device)
+    x.sub_(mean.to(device))  # in place: `_cut` made a copy, and fresh memory costs as much again
     if crop[4]:
         x = _mirrored(x, spec)
-    x = x / _per_channel(spec.normalisation.std).to(device)
+    x.div_(_per_channel(spec.normalisation.std).to(device))
     if spec.flow_stack:
         x = x.transpose(0, 1).flatten(0, 1).unsqueeze(1)  # 2T x 1 x h x w: x1, y1, x2, y2, ...
     return x

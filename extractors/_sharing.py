@@ -4,8 +4,8 @@ The first half of I3D (up to ``mixed_3c``, four fifths of its work) runs at half
 so windows whose starts differ by a multiple of 8 frames fall on one grid of positions. Inside a
 window a position's activations do not depend on where the window begins; only a border that grows
 by one position a layer on each side meets the zeros of ``SAME`` padding. So each layer is computed
-in blocks: four positions at a time inside, kept for the next window, and the two borders anew for
-each window.
+in blocks: inside, blocks that repeat every four positions, kept for the next window, and the two
+borders anew for each window.
 
 Blocks have the same shapes whether or not they are shared, so a row's bits do not depend on which
 windows came before it. Against the plain network rows move by about 1e-6 relative.
@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from extractors._inception import Mixed
-from extractors._layers import pad_same
+from extractors._layers import convolve, pad_same
 
 BLOCK_POSITIONS = 4
 FRAMES_PER_POSITION = 2
 STEM_FRAMES = (2, 3)  # zeros of SAME padding around the frames of conv1a, kernel 7, stride 2
 FEWEST_FRAMES = 32
 LAST_SHARED = "mixed_3c"
+MOST_GRAPHS = 64  # of one layer: each block, size and extractor of a process has its own
 
 Span = tuple[int, int]
 Layer = Callable[[Tensor, Span], Tensor]
@@ -65,8 +68,13 @@ class SharedWindows:
         ]
         self._rest: Callable[[Tensor], Tensor] = nn.Sequential(*(m for _, m in layers[end:]))
         if compile:
-            self._layers = [torch.compile(layer, dynamic=False) for layer in self._layers]
-            self._rest = torch.compile(self._rest, dynamic=False)
+            import torch._dynamo.config as limits
+
+            # A whole graph or an error: torch would run what it gives up on uncompiled, in silence.
+            limits.recompile_limit = max(limits.recompile_limit, MOST_GRAPHS)
+            whole = partial(torch.compile, dynamic=False, fullgraph=True)
+            self._layers = [whole(layer) for layer in self._layers]
+            self._rest = whole(self._rest)
         self._kept: dict[int, dict[tuple[int, ...], Tensor]] = {}
         self._frames: dict[int, Sequence[object]] = {}
         self._one_at_a_time = threading.Lock()
@@ -110,14 +118,21 @@ class SharedWindows:
 
 
 def _blocks(number: int, positions: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield (start, end, inside) of a layer's blocks; the first and the last are borders."""
-    first = number + 1
-    inner = (positions - 3 - 2 * number) // BLOCK_POSITIONS
-    yield 0, first, False
-    for block in range(inner):
-        start = first + block * BLOCK_POSITIONS
-        yield start, start + BLOCK_POSITIONS, True
-    yield first + inner * BLOCK_POSITIONS, positions, False
+    """Yield (start, end, inside) of a layer's blocks; the first and the last are borders.
+
+    Inside they repeat every `BLOCK_POSITIONS`, and are cut where the inside ends, so that no more
+    than the zeros have reached is computed anew.
+    """
+    start, last = number + 1, positions - number - 2
+    rest = (last - start) % BLOCK_POSITIONS
+    sizes = (rest, BLOCK_POSITIONS - rest) if rest else (BLOCK_POSITIONS,)
+    yield 0, start, False
+    for size in cycle(sizes):
+        yield start, start + size, True
+        start += size
+        if start == last:
+            break
+    yield last, positions, False
 
 
 def _ancestors(number: int, start: int, end: int, names: list[int]) -> list[int]:
@@ -145,7 +160,7 @@ def _valid(unit: nn.Sequential, x: Tensor) -> Tensor:
     """Run a folded 3x3x3 unit without padding in time."""
     conv, act = unit.get_submodule("conv"), unit.get_submodule("act")
     assert isinstance(conv, nn.Conv3d)
-    made: Tensor = act(functional.conv3d(x, conv.weight, conv.bias, padding=(0, 1, 1)))
+    made: Tensor = act(convolve(x, conv, (0, 1, 1)))
     return made
 
 
@@ -160,7 +175,7 @@ class _First(nn.Module):
         conv, act = self.conv1a.get_submodule("conv"), self.conv1a.get_submodule("act")
         assert isinstance(conv, nn.Conv3d)
         x = pad_same(_with_zeros(x, zeros), (1, 7, 7), (1, 2, 2))
-        x = act(functional.conv3d(x, conv.weight, conv.bias, stride=2))
+        x = act(convolve(x, conv))
         made: Tensor = self.conv2b(self.pool2a(x))
         return made
 

@@ -27,6 +27,10 @@ from extractors._parts import (
     Weights,
 )
 
+MOST_WINDOWS = 4096  # of one network call
+MOST_CLASSES = 1_000_000
+LARGEST_SEED = 2**63 - 1
+
 __all__ = [
     "Geometry",
     "Interpolation",
@@ -67,6 +71,9 @@ class Spec:
         Seed of ``random`` weights.
     options : Mapping of str to str
         Settings of this family alone (declared with their defaults).
+    file_options : Mapping of str to tuple of str
+        Those options that take a file, with their words; any other value is a path, for which the
+        last word stands in a recipe (the file's own digest is part of that of the weights).
     presets : Mapping of str to Mapping
         Named bundles of settings, as ``--set NAME.preset=16/8``.
     flow_stack : bool
@@ -88,6 +95,9 @@ class Spec:
     weights_choice: str = ""
     seed: int = 0
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    file_options: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
     flow_stack: bool = False
     batch_windows: int = 8
@@ -99,10 +109,22 @@ class Spec:
             raise ExtractorError(
                 f"{self.name}: layer is {self.layer!r}, expected one of {', '.join(self.layers)}"
             )
+        for key, value, least, most in (
+            ("batch", self.batch_windows, 1, MOST_WINDOWS),
+            ("seed", self.seed, 0, LARGEST_SEED),
+            (
+                "classes",
+                _integer(self, "classes", self.options.get("classes", "1")),
+                1,
+                MOST_CLASSES,
+            ),
+        ):
+            if not least <= value <= most:
+                raise ExtractorError(f"{self.name}.{key} is {value}, expected {least} to {most}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         plain = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("layers", "options", "presets"):
+        for name in ("layers", "options", "file_options", "presets"):
             plain[name] = {key: value for key, value in plain[name].items()}
         return _restore, (plain,)
 
@@ -110,7 +132,7 @@ class Spec:
     def dim(self) -> int:
         """D, the length of one row; logits follow the family's ``classes`` option."""
         if self.layer == "logits" and "classes" in self.options:
-            return _integer(self, "classes", self.options["classes"])
+            return int(self.options["classes"])
         return self.layers[self.layer]
 
     def with_settings(self, settings: Mapping[str, str]) -> Spec:
@@ -146,7 +168,8 @@ class Spec:
     def declared(self) -> dict[str, Any]:
         """Return every declared setting that can change a number, as plain JSON values.
 
-        The choice of weights and the seed are not here: their digest stands for them.
+        The choice of weights and the seed are not here: their digest stands for them, and for the
+        files of `file_options`, so the same bytes at another path are the same recipe.
         """
         sampling = asdict(self.sampling)
         sampling["fps"] = "native" if self.sampling.fps is None else str(self.sampling.fps)
@@ -158,10 +181,15 @@ class Spec:
             "normalisation": asdict(self.normalisation),
             "layer": self.layer,
             "dim": self.dim,
-            "options": dict(self.options),
+            "options": {key: self._declared_option(key) for key in self.options},
             "flow_stack": self.flow_stack,
             "batch_windows": self.batch_windows,
         }
+
+    def _declared_option(self, key: str) -> str:
+        value = self.options[key]
+        words = self.file_options.get(key, (value,))
+        return value if value in words else words[-1]
 
 
 def _restore(plain: dict[str, Any]) -> Spec:
@@ -198,6 +226,8 @@ def _fps(spec: Spec, value: str) -> Fraction | None:
 def _mode(spec: Spec, value: str) -> Sampling:
     name, _, count = value.partition(":")
     mode = _choice(spec, "mode", name, get_args(Mode))
+    if count and mode != "uniform":
+        raise ExtractorError(f"{spec.name}.mode is {value!r}, but only uniform takes a number")
     return replace(spec.sampling, mode=mode, count=_integer(spec, "mode", count) if count else 0)
 
 

@@ -1,9 +1,10 @@
-"""Weights: found by name or path, checked against known digests, read without running any code.
+"""Weights: found by name or path, checked against known digests, put into networks strictly.
 
 A checkpoint is looked for, in this order: the path given; the installed package that brings it;
-the weights folder, as published or converted to safetensors. A converted file carries the sha256
-of its source and of its own tensors, so it stands for its source in a recipe. Pickles are read
-with ``weights_only=True``: tensors and plain containers, never code.
+the weights folder, as published or converted to safetensors; torch's own download cache, where
+torchvision leaves the files it fetched (their names hold the beginning of their sha256, which is
+checked as for any other). A converted file carries the sha256 of its source and of its own tensors,
+so it stands for its source in a recipe.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ import functools
 import hashlib
 import importlib.util
 import os
-import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from extractors import _checkpoint
 from extractors._errors import WeightsError
 from extractors._spec import Spec, Weights
 
 SUFFIXES = (".pt", ".pth", ".pickle", ".ckpt", ".npz", ".safetensors")
 RANDOM = "random"
 READ_BYTES = 1 << 20
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def default_folder() -> Path:
@@ -76,7 +79,7 @@ def find(spec: Spec, weights_dir: Path | None = None) -> Path | None:
 
 
 def locate(weights: Weights, owner: str, weights_dir: Path | None = None) -> Path:
-    """Return the file of known weights, from their package or the weights folder.
+    """Return the file of known weights, from their package, the weights folder or torch's cache.
 
     Raises
     ------
@@ -86,15 +89,25 @@ def locate(weights: Weights, owner: str, weights_dir: Path | None = None) -> Pat
     if weights.package:
         return _in_package(weights, owner)
     folder = weights_dir or default_folder()
-    for candidate in (folder / weights.file, converted_name(folder / weights.file)):
+    caches = _torch_caches(weights)
+    candidates = [folder / weights.file, converted_name(folder / weights.file)]
+    for candidate in (*candidates, *(cache / weights.file for cache in caches)):
         if candidate.is_file():
             return candidate
+    elsewhere = "".join(f" nor in {cache}" for cache in caches)
     raise WeightsError(
-        f"{owner}: {weights.file} is not in {folder}; get it with "
+        f"{owner}: {weights.file} is not in {folder}{elsewhere}; get it with "
         f"'pipeline weights fetch {owner}' or from {weights.url or 'its authors'} "
         f"({weights.licence or 'licence unknown'}) and put it there, "
         f"or give a path with --set {owner}.weights=PATH"
     )
+
+
+def _torch_caches(weights: Weights) -> tuple[Path, ...]:
+    """Return the folder where torch keeps downloads, for files it names by their digest."""
+    if weights.sha256[:8] and f"-{weights.sha256[:8]}" in weights.file:
+        return (Path(torch.hub.get_dir()) / "checkpoints",)
+    return ()
 
 
 def _in_package(weights: Weights, owner: str) -> Path:
@@ -134,8 +147,11 @@ def file_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
-    if path.suffix == ".safetensors" and (source := metadata(path).get("source_sha256")):
-        return source
+    if path.suffix == ".safetensors":
+        said = _checkpoint.metadata(path)
+        source = said.get("source_sha256", "")
+        if said.get("tensors_sha256") and SHA256.fullmatch(source):
+            return source
     return sha256(path)
 
 
@@ -162,7 +178,7 @@ def verify(path: Path, weights: Weights) -> None:
     WeightsError
         When it is another file; the message holds both digests.
     """
-    said = metadata(path) if path.suffix == ".safetensors" else {}
+    said = _checkpoint.metadata(path) if path.suffix == ".safetensors" else {}
     if weights.sha256:
         _compare(path, ("sha256", file_digest(path), weights.sha256), weights)
     if weights.git_blob_sha1:
@@ -192,88 +208,6 @@ def settle(finished: Path, target: Path) -> None:
         os.close(folder)
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """Return what a safetensors file says of itself."""
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except safetensors.SafetensorError as damage:
-        raise WeightsError(f"{path}: not a readable safetensors file ({damage})") from damage
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by name, whatever its format.
-
-    Raises
-    ------
-    WeightsError
-        When the file cannot be read as tensors, or a converted file's tensors do not match the
-        digest it carries.
-    """
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix == ".npz":
-        return _read_npz(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as damage:
-        reason = str(damage).splitlines()[0] if str(damage) else type(damage).__name__
-        raise WeightsError(
-            f"{path}: cannot be read as a file of tensors ({reason}); a pickle that holds "
-            "anything else is refused"
-        ) from damage
-    return _tensors(path, content)
-
-
-def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """Unwrap ``{"state_dict": ...}`` and keep the tensors."""
-    while isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
-        inner = [content[key] for key in ("state_dict", "model", "net") if key in content]
-        if not inner:
-            break
-        content = inner[0]
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: holds a {type(content).__name__}, expected named tensors")
-    found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not found:
-        raise WeightsError(f"{path}: holds no tensor")
-    return {key.removeprefix("module."): value for key, value in found.items()}
-
-
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as damage:
-        raise WeightsError(f"{path}: cannot be read as an .npz of arrays ({damage})") from damage
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    import safetensors.torch
-
-    declared = metadata(path).get("tensors_sha256", "")
-    state: dict[str, Tensor] = safetensors.torch.load_file(path)
-    if declared and tensors_digest(state) != declared:
-        raise WeightsError(f"{path}: its tensors are damaged; convert or fetch it again")
-    return state
-
-
-def tensors_digest(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over names, types, shapes and bytes of tensors, in order of name."""
-    hasher = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().contiguous()
-        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()
-
-
 def load_strictly(net: nn.Module, state: Mapping[str, Tensor], owner: str) -> None:
     """Put tensors into a network whose keys and shapes they match exactly.
 
@@ -282,7 +216,8 @@ def load_strictly(net: nn.Module, state: Mapping[str, Tensor], owner: str) -> No
     Raises
     ------
     WeightsError
-        Naming every missing, unexpected and misshapen key.
+        Naming every missing, unexpected and misshapen key, or the first whose numbers are no finite
+        ones.
     """
     own = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     given = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
@@ -296,7 +231,23 @@ def load_strictly(net: nn.Module, state: Mapping[str, Tensor], owner: str) -> No
             troubles.append(f"{key} is {tuple(given[key].shape)}, expected {tuple(own[key].shape)}")
     if troubles:
         raise WeightsError(f"{owner}: these are weights of another network; {'; '.join(troubles)}")
-    net.load_state_dict(given, strict=False)
+    net.load_state_dict(
+        {key: _finite(tensor, own[key].dtype, f"{owner}: {key}") for key, tensor in given.items()},
+        strict=False,
+    )
+
+
+def _finite(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    """Return a tensor in the network's own type."""
+    if tensor.is_floating_point() != dtype.is_floating_point:
+        raise WeightsError(f"{where} holds {tensor.dtype}, expected {dtype}; the file is another's")
+    cast = tensor.to(dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise WeightsError(
+            f"{where} holds NaN, infinity or numbers beyond {dtype}; the file is damaged or its "
+            "training failed: fetch or train it again"
+        )
+    return cast
 
 
 def randomise(net: nn.Module, seed: int) -> None:

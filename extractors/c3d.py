@@ -47,12 +47,8 @@ CONVOLUTIONS: dict[str, tuple[int, tuple[int, int, int] | None]] = {
     "conv5b": (512, (2, 2, 2)),
 }
 
-MEAN_CUBE = Weights(
-    name="mean cube",
-    file="sport1m_train16_128_mean.binaryproto",
-    url="https://github.com/facebookarchive/C3D",
-    licence="CC-BY-NC-3.0",
-)
+MEAN_CUBE = "sport1m_train16_128_mean.binaryproto"
+MEAN_CUBE_FROM = "https://github.com/facebookarchive/C3D (CC-BY-NC-3.0)"
 
 CAFFE = Spec(
     name="c3d",
@@ -80,6 +76,7 @@ CAFFE = Spec(
         ),
     ),
     options={"mean": "channels", "classes": str(SPORTS_1M_CLASSES)},
+    file_options={"mean": ("channels", "cube")},
     presets={
         "16/16": {"window": "16", "stride": "16"},
         "16/8": {"window": "16", "stride": "8"},
@@ -107,6 +104,7 @@ MMACTION2 = replace(
     ),
     layers={"fc6": FULLY_CONNECTED, "fc7": FULLY_CONNECTED, "logits": UCF_101_CLASSES},
     options={"classes": str(UCF_101_CLASSES)},
+    file_options={},
     summary="mmaction2's C3D: RGB, its own mean, aspect kept, symmetric pool5",
 )
 
@@ -181,7 +179,13 @@ def mean_cube(spec: Spec, weights_dir: Path | None) -> Path | None:
     if choice == "channels":
         return None
     if choice == "cube":
-        return _weights.locate(MEAN_CUBE, spec.name, weights_dir)
+        path = (weights_dir or _weights.default_folder()) / MEAN_CUBE
+        if not path.is_file():
+            raise WeightsError(
+                f"{spec.name}: {MEAN_CUBE} is not in {path.parent}; take it from {MEAN_CUBE_FROM} "
+                f"and put it there, or give its path with --set {spec.name}.mean=PATH"
+            )
+        return path
     path = Path(choice)
     if not path.is_file():
         raise WeightsError(
@@ -200,7 +204,7 @@ def read_mean_cube(path: Path) -> Tensor:
     """
     cube = _caffe.read_blob(path)
     if tuple(cube.shape) != (1, *CUBE_SHAPE):
-        raise WeightsError(f"{path}: its blob is {tuple(cube.shape)}, expected (1, *{CUBE_SHAPE})")
+        raise WeightsError(f"{path}: its blob is {tuple(cube.shape)}, expected {(1, *CUBE_SHAPE)}")
     return cube[0]
 
 

@@ -165,8 +165,9 @@ class I3D(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """Map the trunk's activations to the rows of the layer."""
-        x = functional.avg_pool3d(x, (POOLED_FRAMES, *x.shape[3:]), stride=1)
-        x = x.flatten(2).transpose(1, 2)  # N x 7 x 1024
+        # In float32: torch averages no bfloat16 volumes on a CPU.
+        averaged = functional.avg_pool3d(x.float(), (POOLED_FRAMES, *x.shape[3:]), stride=1)
+        x = averaged.to(x.dtype).flatten(2).transpose(1, 2)  # N x 7 x 1024
         if self.layer == "steps":
             return x
         return self.logits(x).mean(1) if self.layer == "logits" else x.mean(1)

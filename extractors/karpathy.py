@@ -11,7 +11,9 @@ the whole picture shrunk (context) and its centre (fovea).
 The paper leaves padding open but says that both resolutions end in 7x7x256. A first convolution
 without padding, the others keeping their size, and pools that round up (as in Krizhevsky's
 cuda-convnet, whose normalisation the paper takes) give that for 170 and for 89 pixels. No weights
-were ever published: these serve a user's own, or ``random``.
+were ever published: these serve a user's own, or ``random``. With ``layer=logits`` the names of the
+classes are read from a file beside the weights, one a line: for ``slow.pt`` copy Sports-1M's
+``labels.txt`` (487 lines) to ``slow.pt.labels.txt``.
 
 The ``-alexnet`` names are analogues, not the paper's networks: torchvision's AlexNet (its own
 widths, 3x3 pools, no normalisation) fused in the same ways. Its ImageNet filters are repeated over
@@ -254,10 +256,11 @@ def _parts(spec: Spec) -> tuple[Parent, Fusion]:
 def network(spec: Spec) -> nn.Module:
     """Build the untrained network of one of `SPECS`."""
     parent, fusion = _parts(spec)
-    if spec.sampling.window != fusion.window:
+    if spec.sampling.mode == "whole" or spec.sampling.window != fusion.window:
         raise ExtractorError(
-            f"{spec.name}: window is {spec.sampling.window}, but this fusion is defined over "
-            f"{fusion.window} frames; leave window as it is"
+            f"{spec.name}: mode is {spec.sampling.mode!r} and window {spec.sampling.window}, but "
+            f"this fusion is defined over {fusion.window} frames; leave window as it is, and "
+            "choose dense, centred or uniform:N"
         )
     return FusionNet(parent, fusion, spec.layer)
 

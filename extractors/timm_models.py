@@ -3,8 +3,10 @@
 ``timm:resnet50.a1_in1k`` names architecture and weights as timm does, ``timm:resnet50`` the
 architecture with its default weights. Input size, crop fraction, interpolation, mean and std are
 read from the weights' own configuration. A row is the pooled vector before the classifier, or the
-logits. Weights are the safetensors file of their page on the Hugging Face hub, kept under the
-model's name; nothing is downloaded while features are computed.
+logits. Weights are the file of their page on the Hugging Face hub, kept under the model's name;
+``pipeline weights fetch`` brings it through ``huggingface_hub`` (which knows mirrors and tokens)
+and compares it with the sha256 that the hub publishes. Nothing is downloaded while features are
+computed.
 
 References
 ----------
@@ -15,21 +17,25 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import math
+import shutil
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor, nn
 
-from extractors._errors import ExtractorError
+from extractors import _weights
+from extractors._errors import ExtractorError, WeightsError
 from extractors._layers import PerFrame
 from extractors._spec import Geometry, Interpolation, Sampling, Spec, Weights
 from extractors._torchvision import ParametersWithoutData, normalisation
-from extractors._weights import load_strictly
 
 PREFIX = "timm:"
 PAPER = "doi:10.5281/zenodo.4414861"
+HUB = "https://huggingface.co/"
 IMAGE_FPS = Fraction(5)
 IMAGENET_CLASSES = 1000
 INTERPOLATIONS: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic"}
@@ -83,7 +89,7 @@ def _geometry(name: str, configuration: Any) -> Geometry:
     )
 
 
-def _weights(model: str, configuration: Any) -> tuple[Weights, ...]:
+def _published(model: str, configuration: Any) -> tuple[Weights, ...]:
     hub = configuration.hf_hub_id
     if not hub:
         return ()
@@ -91,8 +97,8 @@ def _weights(model: str, configuration: Any) -> tuple[Weights, ...]:
     return (
         Weights(
             name=configuration.tag or "default",
-            file=f"{model}.safetensors",
-            url=f"https://huggingface.co/{hub}/resolve/main/{file}",
+            file=f"{model}{PurePosixPath(file).suffix}",
+            url=f"{HUB}{hub}/resolve/main/{file}",
             licence=configuration.license or "",
             trained_on=configuration.tag,
             classes="imagenet1k" if configuration.num_classes == IMAGENET_CLASSES else "",
@@ -125,7 +131,7 @@ def resolve(name: str) -> Spec:
             "features": getattr(net, "head_hidden_size", net.num_features),
             "logits": configuration.num_classes,
         },
-        weights=_weights(model, configuration),
+        weights=_published(model, configuration),
         options={"classes": str(configuration.num_classes)},
         paper=configuration.paper_ids or PAPER,
         summary=f"timm image model, {configuration.tag or 'no published weights'}",
@@ -146,4 +152,49 @@ def load(net: nn.Module, spec: Spec, state: Mapping[str, Tensor]) -> None:
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
     dropped = tuple(f"{head}." for head in heads) if spec.layer == "features" else ()
     wanted = {key: tensor for key, tensor in state.items() if not key.startswith(dropped)}
-    load_strictly(net.net, wanted, spec.name)
+    _weights.load_strictly(net.net, wanted, spec.name)
+
+
+def fetch(known: Weights, folder: Path) -> Path:
+    """Bring a model's weights from the Hugging Face hub into `folder`.
+
+    Parameters
+    ----------
+    known : Weights
+        As `resolve` declares them.
+    folder : Path
+        Where the file goes, under ``known.file``; it is made when it is not there.
+
+    Raises
+    ------
+    WeightsError
+        When the hub does not give the file, or gives another than it says.
+    """
+    try:
+        hub: Any = importlib.import_module("huggingface_hub")
+    except ImportError as absent:
+        raise WeightsError(
+            f"{known.file}: huggingface_hub, which timm brings, cannot be imported ({absent}); "
+            f"pip install 'action-features[timm]', or put {known.url} into {folder} as {known.file}"
+        ) from absent
+    page, _, file = known.url.removeprefix(HUB).partition("/resolve/main/")
+    try:
+        said = hub.get_hf_file_metadata(hub.hf_hub_url(page, file))
+        cached = Path(hub.hf_hub_download(page, file, revision=said.commit_hash))
+    except Exception as trouble:  # of its own, of the network and of its HTTP library
+        raise WeightsError(
+            f"{known.file}: huggingface_hub could not bring it from {page} ({trouble}); try again, "
+            f"or put {known.url} into {folder} as {known.file}"
+        ) from trouble
+    if (found := _weights.sha256(cached)) != said.etag:
+        raise WeightsError(
+            f"{cached}: sha256 is {found}, the hub says {said.etag}; delete it and fetch it again"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".fetching-{known.file}"
+    try:
+        shutil.copyfile(cached, unfinished)
+        _weights.settle(unfinished, folder / known.file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return folder / known.file

@@ -33,6 +33,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from extractors._errors import ExtractorError
+from extractors._inflate import across_modalities
 from extractors._spec import Geometry, Modality, Normalisation, Sampling, Spec
 from extractors._torchvision import (
     IMAGENET,
@@ -163,11 +164,6 @@ def widened(net: nn.Module, channels: int) -> nn.Module:
     return net
 
 
-def cross_modality(weight: Tensor, channels: int) -> Tensor:
-    """Average first filters ``(O, 3, k, k)`` over RGB and repeat them for each flow channel."""
-    return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
-
-
 def _backbone(spec: Spec) -> str:
     """Name of the torchvision model, empty for the paper's own network."""
     return spec.name.removeprefix(f"two-stream-{spec.modality}").removeprefix("-")
@@ -196,7 +192,7 @@ def load(net: nn.Module, spec: Spec, state: Mapping[str, Tensor]) -> None:
     name, convolution = first_convolution(net.net)
     weight = state.get(f"{name}.weight")
     if spec.flow_stack and weight is not None and weight.shape[1] == 3:
-        state = {**state, f"{name}.weight": cross_modality(weight, convolution.in_channels)}
+        state = {**state, f"{name}.weight": across_modalities(weight, convolution.in_channels)}
     if model := _backbone(spec):
         load_checkpoint(net.net, model, state, spec.name)
     else:

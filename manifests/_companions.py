@@ -8,20 +8,29 @@ from pathlib import Path
 
 from manifests._errors import ManifestError
 from manifests._fields import SPLITS
-from manifests._textfile import open_text
+from manifests._textfile import open_text, raw_lines
+
+MOST_CLASSES = 1_000_000
 
 
 @lru_cache(maxsize=16)
 def _class_names(path: Path, _modified_ns: int) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    blank = 0
     with open_text(path) as file:
-        found = [line.strip() for line in file.read().rstrip().split("\n")]
-    for number, name in enumerate(found, start=1):
-        if not name or not name.isprintable() or name in found[: number - 1]:
-            raise ManifestError(
-                f"{path.name}:{number}",
-                f"class name is {name!r}, expected a new name on every line",
-                "fix the file: the line is the number of the class",
-            )
+        for line in raw_lines(path, file):
+            name = line.strip()
+            if not name:  # blank lines may end the file, and stand nowhere else
+                blank += 1
+                continue
+            number = len(found) + 1
+            if blank or not name.isprintable() or name in found or number > MOST_CLASSES:
+                raise ManifestError(
+                    f"{path.name}:{number}",
+                    f"class name is {'' if blank else name!r}, expected a new name on every line",
+                    "fix the file: the line is the number of the class",
+                )
+            found[name] = None
     return tuple(found)
 
 

@@ -13,10 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from manifests._segment import MILLISECONDS_PER_SECOND, Reject, Segment
+from manifests._segment import LONGEST_FIELD, MILLISECONDS_PER_SECOND, Reject, Segment
 
 LATEST_SECONDS = 999_999
-LONGEST_TEXT = 500
+LONGEST_TEXT = 500  # characters of a report
+LONGEST_NUMBER = 40  # characters; the pattern of a number takes quadratic time on more
 FIX_OR_DELETE = "fix or delete the line"
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 DECIMAL_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -112,8 +113,8 @@ def milliseconds(text: str, name: str) -> int:
     """
     if text.isascii() and text.isdigit() and len(text) <= len(str(LATEST_SECONDS)):
         return int(text) * MILLISECONDS_PER_SECOND
-    if not DECIMAL_NUMBER.fullmatch(text):
-        raise Refusal(f"{name} is {text!r}, expected seconds as a finite number")
+    if len(text) > LONGEST_NUMBER or not DECIMAL_NUMBER.fullmatch(text):
+        raise Refusal(f"{name} is {text[:LONGEST_NUMBER]!r}, expected seconds as a finite number")
     seconds = Decimal(text)
     if seconds < 0:
         raise Refusal(f"{name} {text} is negative")
@@ -136,6 +137,7 @@ def times(
 @lru_cache(maxsize=65536)
 def labels(text: str) -> tuple[str, ...]:
     """Return the class names in a label field: none when empty, several when joined by ``|``."""
+    _short(text, "label")
     found = tuple(dict.fromkeys(part.strip().strip('"').strip() for part in text.split("|")))
     if found == ("",):
         return ()
@@ -155,7 +157,16 @@ def split_name(text: str) -> str:
 
 
 def plain_text(text: str, name: str) -> str:
-    """Return text that is printable, or raise `Refusal`."""
+    """Return text that is printable and not overlong, or raise `Refusal`."""
+    _short(text, name)
     if text.isprintable():
         return text
     raise Refusal(f"{name} is {text!r}, expected printable UTF-8 text")
+
+
+def _short(text: str, name: str) -> None:
+    if len(text) > LONGEST_FIELD:
+        raise Refusal(
+            f"{name} has {len(text)} characters, expected at most {LONGEST_FIELD}",
+            "look for a quote that never ends, or delete the line",
+        )

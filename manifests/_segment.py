@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MILLISECONDS_PER_SECOND = 1000
+LONGEST_FIELD = 4096  # characters of an id, label, split, group or address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,8 @@ class Segment:
     Raises
     ------
     ValueError
-        On an empty id, control characters in it, negative times, or an end not after the start.
+        On an empty or overlong id, control characters in it, negative times, or an end not after
+        the start.
     """
 
     video: str
@@ -56,6 +58,10 @@ class Segment:
     def __post_init__(self) -> None:
         if not self.video or not self.video.isprintable():
             raise ValueError(f"video id is {self.video!r}, expected printable text")
+        if len(self.video) > LONGEST_FIELD:
+            raise ValueError(
+                f"video id has {len(self.video)} characters, expected at most {LONGEST_FIELD}"
+            )
         if self.start_ms < 0:
             raise ValueError(f"start {self.start_ms} ms is negative")
         if self.end_ms is not None and self.end_ms <= self.start_ms:

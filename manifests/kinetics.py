@@ -79,6 +79,11 @@ def read(path: Path, detail: str) -> Iterator[Segment | Reject]:
     return checked(path, found, lambda line, row: _parse_row(header, known, line, row))
 
 
+def files(path: Path, detail: str) -> list[Path]:
+    """Return the list, and the label map where one is given: it decides which rows are refused."""
+    return [path, Path(detail)] if detail else [path]
+
+
 def classes(path: Path, detail: str, found: set[str]) -> tuple[str, ...]:
     """Return the classes in index order: those of the label map, or the sorted labels."""
     return class_names(Path(detail)) if detail else tuple(sorted(found))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from manifests._companions import class_names, split_in_name
 from manifests._errors import ManifestError
-from manifests._fields import Refusal, checked, make_segment
+from manifests._fields import Refusal, checked, make_segment, plain_text
 from manifests._segment import Reject, Segment
 from manifests._textfile import lines
 
@@ -57,7 +57,11 @@ def read(path: Path, detail: str) -> Iterator[Segment | Reject]:
         if identity is None:
             raise Refusal(f"{address!r} is no address of a YouTube video")
         return make_segment(
-            video=identity[1], labels=names_of(numbers), split=split, url=address, line=line
+            video=identity[1],
+            labels=names_of(plain_text(numbers, "label numbers")),
+            split=split,
+            url=plain_text(address, "address"),
+            line=line,
         )
 
     return checked(path, lines(path), parse)

@@ -125,7 +125,7 @@ class VideoMissing(SegmentFailure):
 
 
 class Ambiguous(SegmentFailure):
-    """Several files answer to one video id."""
+    """Several files answer to one video id, or one trimmed file to several segments."""
 
     code = "ambiguous"
     max_attempts = ALWAYS_RETRIED

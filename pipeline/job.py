@@ -21,7 +21,7 @@ from pipeline.sources import Located, SourceOptions
 if TYPE_CHECKING:
     from extractors._extractor import Extractor
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raised whenever the same settings would give other numbers than the release before."""
 
 GridOf = Callable[[Spec], Grid]

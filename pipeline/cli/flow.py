@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.frames import Pixels
 
 SHOWN_SECONDS = 4.0
+SMALLEST_SIDE_PX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,41 @@ class _Stretch:
     video: Path
     start: float
     seconds: float | None
-    fps: str | None
+    fps: Fraction | None
     short_side: int
     backend: str
     preset: str
+
+
+def _number(text: Any) -> float:
+    """Return a finite number from 0; `nan` and `inf`, which are floats too, mean nothing here."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise click.BadParameter(f"found {text!r}, expected a number from 0")
+    return number
+
+
+def _positive(text: Any) -> float:
+    """Return a finite number above 0."""
+    if not _number(text):
+        raise click.BadParameter(f"found {text!r}, expected a number above 0")
+    return float(text)
+
+
+def _rate(text: Any) -> Fraction:
+    """Return frames per second, from a number or a ratio like 30000/1001."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise click.BadParameter(
+            f"found {text!r}, expected a positive number or a ratio like 30000/1001"
+        )
+    return rate
 
 
 def _video_options(command: Any) -> Any:
@@ -36,10 +69,12 @@ def _video_options(command: Any) -> Any:
         click.option("--backend", default="native", show_default=True,
                      help="native, opencv (the reference) or torch."),
         click.option("--short-side", default=256, show_default=True, metavar="PX",
+                     type=click.IntRange(SMALLEST_SIDE_PX),
                      help="Resize so that the shorter side has this length; flow is made after."),
-        click.option("--fps", metavar="RATE", help="Sample at this rate; every frame otherwise."),
+        click.option("--fps", type=_rate, metavar="RATE",
+                     help="Sample at this rate; every frame otherwise."),
         click.option("--start", default=0.0, show_default=True, metavar="SECONDS",
-                     help="Begin here."),
+                     type=_number, help="Begin here."),
         click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
     ):  # fmt: skip
         command = option(command)
@@ -92,7 +127,8 @@ def flow(context: click.Context, /, **flags: Any) -> int:
 
 @flow.command(short_help="Write a picture and an mp4 of a video's flow.")
 @_video_options
-@click.option("--seconds", default=SHOWN_SECONDS, show_default=True, help="How long a stretch.")
+@click.option("--seconds", type=_positive, default=SHOWN_SECONDS, show_default=True,
+              help="How long a stretch.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."),
               show_default=True, help="Folder for the two files.")  # fmt: skip
 def show(out: Path, **chosen: Any) -> None:
@@ -117,7 +153,7 @@ def show(out: Path, **chosen: Any) -> None:
     out.mkdir(parents=True, exist_ok=True)
     picture, film = (out / f"{stretch.video.stem}.flow{suffix}" for suffix in (".png", ".mp4"))
     pictures.write_picture(panels[liveliest], picture)
-    pictures.write_video(panels, film, _rate(stretch))
+    pictures.write_video(panels, film, _shown_fps(stretch))
     click.echo(f"{picture}: flow {liveliest + 1} of {len(pairs)}, full colour at {range_px:.1f} px")
     click.echo(f"{film}: {len(pairs)} flows")
 
@@ -125,7 +161,7 @@ def show(out: Path, **chosen: Any) -> None:
 @flow.command("export", short_help="Write a video's flow as dense_flow JPEG pairs.")
 @_video_options
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--seconds", type=float, help="How long a stretch; to the end otherwise.")
+@click.option("--seconds", type=_positive, help="How long a stretch; to the end otherwise.")
 @click.option("--rule", default="dense_flow", show_default=True,
               help="dense_flow (rounds), truncated (MediaPipe) or centred (ours).")  # fmt: skip
 @click.option("--bound", default=20.0, show_default=True, metavar="PX",
@@ -154,17 +190,24 @@ def export_folder(folder: Path, rule: str, bound: float, **chosen: Any) -> None:
 def import_folder(folder: Path, target: Path, rule: str, bound: float) -> None:
     """Write the flow of FOLDER to TARGET: (N, H, W, 2) uint8 by this project's rule.
 
+    For your own code. Extract does not take it: JPEG is lossy and a folder does not say which
+    frames of which size it was made of, so its features would be other numbers than a recipe says.
+
     \b
     Example:
       pipeline flow import tsn/bike bike.npy --rule dense_flow --bound 20
     """
     import numpy as np
 
+    from pipeline.errors import UsageError
     from pipeline.flow import quantise
     from pipeline.flow.folders import read_folder
 
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder {target.parent}; make it first")
     levels = np.stack([quantise(moved) for moved in read_folder(folder, rule, bound)])
-    np.save(target, levels)
+    with target.open("wb") as file:  # np.save itself would add .npy to another name
+        np.save(file, levels)
     click.echo(f"{target}: {len(levels)} flows of {levels.shape[2]}x{levels.shape[1]}")
 
 
@@ -184,7 +227,7 @@ def _flows(stretch: _Stretch) -> Iterator[tuple[Pixels, Field]]:
     colour, grey = View(*size), View(*size, mode="gray")
     start = Fraction(stretch.start)
     end = None if stretch.seconds is None else start + Fraction(stretch.seconds)
-    grid = Grid(start, end, Fraction(stretch.fps) if stretch.fps else None)
+    grid = Grid(start, end, stretch.fps)
     frames: list[Pixels] = []
 
     def greys() -> Iterator[Pixels]:
@@ -199,7 +242,7 @@ def _flows(stretch: _Stretch) -> Iterator[tuple[Pixels, Field]]:
         yield frames.pop(0), moved
 
 
-def _rate(stretch: _Stretch) -> float:
+def _shown_fps(stretch: _Stretch) -> float:
     from pipeline import decode
 
     return float(stretch.fps or decode.probe(stretch.video).nominal_fps)

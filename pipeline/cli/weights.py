@@ -70,13 +70,15 @@ def fetch(names: tuple[str, ...], which: str, folder: Path | None) -> None:
     """Download the weights of each EXTRACTOR.
 
     What broke off is resumed by the same command. A file that does not have the known digest is
-    not put in place.
+    not put in place, and one that is here without having it is fetched anew. What torchvision
+    left in torch's own download cache is found there and not fetched again.
 
     \b
     Examples:
       pipeline weights fetch i3d-rgb i3d-flow
       pipeline weights fetch i3d-rgb --which charades
     """
+    import extractors
     from extractors import _weights
     from pipeline.sources import SourceOptions
 
@@ -85,11 +87,14 @@ def fetch(names: tuple[str, ...], which: str, folder: Path | None) -> None:
         known = _weights.chosen(spec.with_settings({"weights": which}))
         if known is None or isinstance(known, Path):
             raise WeightsError(f"{spec.name}: {which!r} is not one of its published weights")
-        if path := _present(known, spec, folder):
-            click.echo(f"{spec.name}: {path} is here already")
+        if (path := _present(known, spec, folder)) and _is_right(path, known):
+            click.echo(f"{spec.name}: {path} is here already, {_checked_by(known)}")
             continue
-        path = fetch_file(known, target, SourceOptions())
-        click.echo(f"{spec.name}: {path}, {path.stat().st_size} bytes, {_checked_by(known)}")
+        if bring := extractors.fetcher(spec.name):
+            path, checked_by = bring(known, target), "verified by the sha256 that its page states"
+        else:
+            path, checked_by = fetch_file(known, target, SourceOptions()), _checked_by(known)
+        click.echo(f"{spec.name}: {path}, {path.stat().st_size} bytes, {checked_by}")
 
 
 @weights.command(short_help="Compare the weights that are here with the known digests.")
@@ -105,7 +110,7 @@ def verify(context: click.Context, names: tuple[str, ...], folder: Path | None) 
     Example:
       pipeline weights verify --folder weights
     """
-    from extractors import _weights
+    from extractors import _checkpoint, _weights
 
     wrong = False
     for spec in _specs(names):
@@ -115,7 +120,7 @@ def verify(context: click.Context, names: tuple[str, ...], folder: Path | None) 
                 continue
             try:
                 _weights.verify(path, known)
-                _weights.read(path)
+                _checkpoint.read(path)
             except WeightsError as error:
                 wrong = True
                 click.echo(f"error: {error}", err=True)
@@ -200,6 +205,18 @@ def _present(known: Weights, spec: Spec, folder: Path | None) -> Path | None:
         return _weights.locate(known, spec.name, folder)
     except WeightsError:
         return None
+
+
+def _is_right(path: Path, known: Weights) -> bool:
+    """Tell whether a file is the published one; say so where it is not."""
+    from extractors import _weights
+
+    try:
+        _weights.verify(path, known)
+    except WeightsError as error:
+        click.echo(f"{error}: fetching it anew", err=True)
+        return False
+    return True
 
 
 def _checked_by(known: Weights) -> str:

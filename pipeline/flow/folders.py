@@ -64,7 +64,8 @@ def read_folder(
     Raises
     ------
     UsageError
-        When the folder holds none, a number is missing, or a picture is not grey JPEG of one size.
+        When the folder holds none, a number is missing or there twice, or a picture cannot be read,
+        is not grey or not of the first one's size.
     """
     found = {axis: _numbers(folder, axis) for axis in AXES}
     numbers = sorted(found["x"])
@@ -78,23 +79,40 @@ def read_folder(
             f"{folder}: numbers {numbers[0]} to {numbers[-1]} but {len(numbers)} flows; expected "
             "no gaps"
         )
+    shape = _read(found["x"][numbers[0]]).shape
     for number in numbers:
         planes = [_read(found[axis][number]) for axis in AXES]
-        if planes[0].shape != planes[1].shape:
-            raise UsageError(
-                f"{found['x'][number]}: {planes[0].shape}, but flow_y is {planes[1].shape}"
-            )
+        for axis, plane in zip(AXES, planes, strict=True):
+            if plane.shape != shape:
+                raise UsageError(
+                    f"{found[axis][number]}: height and width are {plane.shape}, the first picture "
+                    f"of the folder has {shape}; expected one size"
+                )
         yield dequantise(np.stack(planes, axis=2), rule, bound_px)
 
 
 def _numbers(folder: Path, axis: str) -> dict[int, Path]:
-    matches = ((NAME.fullmatch(path.name), path) for path in folder.iterdir())
-    return {int(match[2]): path for match, path in matches if match and match[1] == axis}
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = NAME.fullmatch(path.name)
+        if match is None or match[1] != axis:
+            continue
+        earlier = found.setdefault(int(match[2]), path)
+        if earlier is not path:
+            raise UsageError(f"{path}: {earlier.name} has the same number; keep one of them")
+    return found
 
 
 def _read(path: Path) -> Levels:
     cv2 = opencv()
-    plane: Levels | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    plane: Levels | None = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if plane is None:
         raise UsageError(f"{path}: cannot be read as a picture")
+    if plane.ndim == 3 and bool((plane == plane[..., :1]).all()):  # grey, written as colour
+        plane = plane[..., 0]
+    if plane.ndim != 2 or plane.dtype != np.uint8:
+        raise UsageError(
+            f"{path}: holds {plane.dtype} {plane.shape}; expected grey of 8 bits: flow written as "
+            "one coloured picture is of another tool"
+        )
     return plane

@@ -70,9 +70,15 @@ def quantise(flow: Field, rule: str = "centred", bound_px: float = BOUND_PX) -> 
     Returns
     -------
     array of the same shape, uint8
+
+    Raises
+    ------
+    UsageError
+        On an unknown rule or a bound that is not positive.
     """
+    to_levels = _rule(rule, bound_px).to_levels
     clipped = np.clip(flow, -bound_px, bound_px).astype(np.float64)
-    levels = _rule(rule).to_levels(clipped, bound_px)
+    levels = to_levels(clipped, bound_px)
     return np.clip(levels, 0, LEVELS).astype(np.uint8)
 
 
@@ -81,7 +87,8 @@ def dequantise(levels: Levels, rule: str = "centred", bound_px: float = BOUND_PX
 
     ``centred`` gives [-20.08, 19.92] at the default bound and exactly 0 for level 128.
     """
-    table = _rule(rule).to_pixels(np.arange(256, dtype=np.float64), bound_px).astype(np.float32)
+    every = np.arange(256, dtype=np.float64)
+    table = _rule(rule, bound_px).to_pixels(every, bound_px).astype(np.float32)
     pixels: Field = table[levels]
     return pixels
 
@@ -97,7 +104,9 @@ def as_stored(flow: Field, depth: Depth) -> Field:
     return clipped
 
 
-def _rule(name: str) -> Rule:
+def _rule(name: str, bound_px: float) -> Rule:
+    if not 0 < bound_px < np.inf:
+        raise UsageError(f"flow bound is {bound_px} px; expected a positive number")
     if name not in RULES:
         raise UsageError(f"no quantisation rule {name!r}; expected one of {', '.join(RULES)}")
     return RULES[name]

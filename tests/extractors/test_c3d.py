@@ -140,7 +140,7 @@ def blob_bytes(cube):
 @pytest.fixture
 def cube(tmp_path):
     values = np.random.default_rng(9).uniform(80, 120, (3, 16, 128, 171)).astype(np.float32)
-    path = tmp_path / c3d.MEAN_CUBE.file
+    path = tmp_path / c3d.MEAN_CUBE
     path.write_bytes(blob_bytes(values))
     return path, values
 
@@ -163,7 +163,7 @@ def test_mean_cube_is_part_of_the_digest(cube):
     assert plain == "random:0"
     assert with_cube.startswith("random:0+")
     assert with_cube == extractors.digest_weights(spec_of(mean=str(path)))
-    with pytest.raises(WeightsError, match=r"mean\.binaryproto is not in"):
+    with pytest.raises(WeightsError, match=r"mean\.binaryproto is not in .* --set c3d\.mean=PATH"):
         extractors.digest_weights(spec_of(mean="cube"), path.parent / "elsewhere")
 
 

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,17 @@ def test_row_is_the_mean_of_its_steps_and_logits_the_mean_of_theirs():
         expected = (steps @ net.logits.weight.T + net.logits.bias).mean(1)
     assert torch.allclose(row, steps.mean(1))
     assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"window": "16"}, {"window": "32", "stride": "8"}])
+def test_bf16_rows_are_near_those_of_fp32(settings):
+    geometry = extractors.Geometry(short_side_px=36, crop_px=32)
+    spec = replace(spec_of(layer="logits", **settings), geometry=geometry)
+    frames = np.random.default_rng(0).integers(0, 256, (32, 36, 40, 3), dtype=np.uint8)
+    window = list(frames[: spec.sampling.window])
+    exact = extractors.build(spec)([window])
+    rough = extractors.build(spec, precision="bf16")([window])
+    assert 0 < reference.relative_error(rough, exact.astype(float)) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import extractors
 from extractors import ExtractorError, Geometry, Normalisation, Sampling, Spec, _preprocess
 
 CPU = torch.device("cpu")
@@ -139,3 +140,14 @@ def test_a_whole_segment_may_have_any_length_but_not_none():
     _preprocess.check([pictures(1), pictures(7)], spec)
     with pytest.raises(ExtractorError, match="has no frame"):
         _preprocess.check([[]], spec)
+
+
+def test_frames_stay_as_they_are():
+    for name, frame in (
+        ("i3d-flow", np.full((256, 256, 2), 3, np.float32)),
+        ("i3d-rgb", np.full((256, 256, 3), 3, np.uint8)),
+    ):
+        before = frame.copy()
+        (x,) = _preprocess.to_tensors([frame], extractors.spec(name), torch.device("cpu"))
+        assert not np.array_equal(x[0, 0], before[:224, :224, 0])
+        assert np.array_equal(frame, before)

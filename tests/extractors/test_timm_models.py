@@ -1,14 +1,17 @@
 """timm's models through our door, with timm's own evaluation transform as the judge."""
 
+import hashlib
+import inspect
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import extractors
-from extractors import ExtractorError, WeightsError, timm_models
+from extractors import ExtractorError, Weights, WeightsError, timm_models
 from extractors._preprocess import to_tensors
 
 INSTALLED = pytest.mark.skipif(
@@ -94,3 +97,66 @@ def test_missing_weights_and_wrong_names_say_where_and_what(tmp_path):
         extractors.build(extractors.spec(MODEL), weights_dir=tmp_path)
     with pytest.raises(ExtractorError, match="nearest: timm:resnet50"):
         extractors.spec("timm:resnet50z")
+
+
+KNOWN = Weights(
+    name="lamb_in1k",
+    file="small.lamb_in1k.safetensors",
+    url="https://huggingface.co/timm/small.lamb_in1k/resolve/main/model.safetensors",
+)
+
+
+class Hub:
+    """Stands for ``huggingface_hub``: the three functions that are used, as it documents them."""
+
+    def __init__(self, cache, etag):
+        self.cache, self.etag, self.asked = cache, etag, []
+
+    def hf_hub_url(self, repo_id, filename):
+        return f"https://hub/{repo_id}/{filename}"
+
+    def get_hf_file_metadata(self, url):
+        self.asked.append(url)
+        return SimpleNamespace(etag=self.etag, commit_hash="abc")
+
+    def hf_hub_download(self, repo_id, filename, *, revision):
+        self.asked.append((repo_id, filename, revision))
+        path = self.cache / "blob"
+        path.write_bytes(b"tensors")
+        return str(path)
+
+
+def test_weights_come_through_the_hub_and_are_compared_with_its_digest(tmp_path, monkeypatch):
+    hub = Hub(tmp_path, hashlib.sha256(b"tensors").hexdigest())
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    path = timm_models.fetch(KNOWN, tmp_path / "weights")
+    assert path == tmp_path / "weights" / KNOWN.file
+    assert path.read_bytes() == b"tensors"
+    assert hub.asked == [
+        "https://hub/timm/small.lamb_in1k/model.safetensors",
+        ("timm/small.lamb_in1k", "model.safetensors", "abc"),
+    ]
+    hub.etag = "0" * 64
+    path.unlink()
+    with pytest.raises(WeightsError, match=f"the hub says {'0' * 64}; delete it"):
+        timm_models.fetch(KNOWN, tmp_path / "weights")
+    assert not list((tmp_path / "weights").iterdir())
+
+
+def test_a_hub_that_is_out_of_reach_or_absent_tells_what_to_do(tmp_path, monkeypatch):
+    told = f"put {KNOWN.url} into {tmp_path} as {KNOWN.file}"
+    hub = SimpleNamespace(hf_hub_url=lambda page, file: 1 / 0)
+    for module, reason in ((hub, "could not bring it"), (None, "cannot be imported")):
+        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        with pytest.raises(WeightsError, match=reason) as refusal:
+            timm_models.fetch(KNOWN, tmp_path)
+        assert told in str(refusal.value)
+
+
+@INSTALLED
+def test_the_stand_in_has_the_hubs_own_signatures():
+    import huggingface_hub
+
+    for name in ("hf_hub_url", "get_hf_file_metadata", "hf_hub_download"):
+        real = inspect.signature(getattr(huggingface_hub, name)).parameters
+        assert set(inspect.signature(getattr(Hub, name)).parameters) - {"self"} <= set(real)

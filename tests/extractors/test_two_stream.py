@@ -10,6 +10,7 @@ import torch
 import extractors
 from extractors import ExtractorError, WeightsError, _weights, two_stream
 from extractors._extractor import untrained
+from extractors._inflate import across_modalities
 from extractors._preprocess import to_tensors
 from pipeline.sampling import windows
 from tests.extractors import numpy_layers as reference
@@ -149,7 +150,7 @@ def test_a_longer_spatial_window_shows_its_first_frame():
 
 def test_first_filters_are_averaged_over_rgb_and_repeated_for_flow():
     weight = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(1))
-    made = two_stream.cross_modality(weight, 20)
+    made = across_modalities(weight, 20)
     for channel in range(20):
         expected = (weight[:, 0] + weight[:, 1] + weight[:, 2]) / 3
         torch.testing.assert_close(made[:, channel], expected)

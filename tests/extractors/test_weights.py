@@ -10,7 +10,15 @@ import torch
 from torch import nn
 
 import extractors
-from extractors import Weights, WeightsError, _convert, _extractor, _weights, efficientnet_lite
+from extractors import (
+    Weights,
+    WeightsError,
+    _checkpoint,
+    _convert,
+    _extractor,
+    _weights,
+    efficientnet_lite,
+)
 
 
 def state(seed=0):
@@ -42,14 +50,14 @@ def same(a, b):
 def test_checkpoints_are_unwrapped(tmp_path, wrap, suffix):
     path = tmp_path / f"some{suffix}"
     torch.save(wrap(state()), path)
-    assert same(_weights.read(path), state())
+    assert same(_checkpoint.read(path), state())
 
 
 def test_npz_and_safetensors_are_read(tmp_path):
     np.savez(tmp_path / "some.npz", **{key: value.numpy() for key, value in state().items()})
     safetensors.torch.save_file(state(), tmp_path / "some.safetensors")
-    assert same(_weights.read(tmp_path / "some.npz"), state())
-    assert same(_weights.read(tmp_path / "some.safetensors"), state())
+    assert same(_checkpoint.read(tmp_path / "some.npz"), state())
+    assert same(_checkpoint.read(tmp_path / "some.safetensors"), state())
 
 
 class Bomb:
@@ -64,7 +72,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
     np.savez("objects.npz", weight=np.array([Bomb()], dtype=object))
     for name in ("zip.pt", "plain.pickle", "objects.npz"):
         with pytest.raises(WeightsError, match="cannot be read as"):
-            _weights.read(Path(name))
+            _checkpoint.read(Path(name))
     assert not Path("exploded").exists()
 
 
@@ -81,16 +89,16 @@ def test_damaged_files_are_refused(tmp_path, name):
     whole = (tmp_path / f"whole{path.suffix}").read_bytes() if name.startswith("cut") else b""
     path.write_bytes(damaged.get(name, whole[: len(whole) // 2]))
     with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
-        _weights.read(path)
+        _checkpoint.read(path)
 
 
 def test_nothing_but_tensors_counts(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(WeightsError, match="holds a list, expected named tensors"):
-        _weights.read(tmp_path / "list.pt")
+        _checkpoint.read(tmp_path / "list.pt")
     with pytest.raises(WeightsError, match="holds no tensor"):
-        _weights.read(tmp_path / "empty.pt")
+        _checkpoint.read(tmp_path / "empty.pt")
 
 
 def test_strict_loading_names_every_key():
@@ -130,7 +138,7 @@ def test_converted_files_stand_for_their_source(tmp_path):
     known = Weights(name="some", file="some.pt", git_blob_sha1=_weights.git_blob_sha1(source))
     target = _convert.convert(source)
     assert target.name == "some.pt.safetensors"
-    assert same(_weights.read(target), state())
+    assert same(_checkpoint.read(target), state())
     assert _weights.file_digest(target) == _weights.sha256(source)
     _weights.verify(target, known)
     source.unlink()
@@ -148,7 +156,7 @@ def test_damage_inside_a_converted_file_is_noticed(tmp_path):
     raw[-1] ^= 1
     target.write_bytes(raw)
     with pytest.raises(WeightsError, match="its tensors are damaged"):
-        _weights.read(target)
+        _checkpoint.read(target)
 
 
 def test_a_failed_conversion_leaves_nothing(tmp_path):

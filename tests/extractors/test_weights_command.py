@@ -5,7 +5,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from extractors import Weights, WeightsError, _weights
+import extractors
+from extractors import Weights, WeightsError, _checkpoint, _weights
 from pipeline.cli.weights import fetch_file, weights
 from pipeline.sources import SourceOptions
 from tests.faults import http_server
@@ -122,11 +123,41 @@ def test_convert_writes_the_twin(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / FILE)
     told = run("convert", tmp_path / FILE)
     assert told.output.strip() == str(tmp_path / "some.pt.safetensors")
-    assert torch.equal(_weights.read(tmp_path / "some.pt.safetensors")["weight"], torch.ones(2))
+    assert torch.equal(_checkpoint.read(tmp_path / "some.pt.safetensors")["weight"], torch.ones(2))
 
 
-def test_fetch_does_not_fetch_what_is_here(tmp_path):
-    (tmp_path / "rgb_imagenet.pt").write_bytes(b"something")
+def of_i3d(known, monkeypatch):
+    """Let I3D's only published weights be these."""
+    spec = replace(extractors.spec("i3d-rgb"), weights=(known,))
+    monkeypatch.setattr("extractors.spec", lambda name: spec)
+
+
+def test_fetch_does_not_fetch_what_is_here(tmp_path, known, server, monkeypatch):
+    of_i3d(known, monkeypatch)
+    (tmp_path / FILE).write_bytes(BODY)
     told = run("fetch", "i3d-rgb", "--folder", tmp_path)
     assert told.exit_code == 0
-    assert "is here already" in told.output
+    assert "is here already, verified by sha256" in told.output
+    assert server.asked(f"/{FILE}") == []
+
+
+def test_fetch_replaces_what_is_here_and_wrong(tmp_path, known, options, monkeypatch):
+    of_i3d(known, monkeypatch)
+    monkeypatch.setattr("pipeline.sources.SourceOptions", lambda: options)
+    (tmp_path / FILE).write_bytes(BODY[:-1])
+    told = run("fetch", "i3d-rgb", "--folder", tmp_path)
+    assert told.exit_code == 0, told.output
+    assert "this is not the file from" in told.output
+    assert (tmp_path / FILE).read_bytes() == BODY
+
+
+def test_a_family_may_bring_its_weights_itself(tmp_path, known, monkeypatch):
+    of_i3d(known, monkeypatch)
+
+    def fetch(wanted, folder):
+        (folder / wanted.file).write_bytes(BODY)
+        return folder / wanted.file
+
+    monkeypatch.setattr("extractors.i3d.fetch", fetch, raising=False)
+    told = run("fetch", "i3d-rgb", "--folder", tmp_path)
+    assert f"{len(BODY)} bytes, verified by the sha256 that its page states" in told.output

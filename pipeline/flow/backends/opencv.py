@@ -1,9 +1,10 @@
-"""The reference: OpenCV's own DualTVL1, one object per thread and frame size.
+"""The reference: OpenCV's own DualTVL1, one object per thread, made anew for another frame size.
 
 An object keeps its work arrays, is not thread-safe, and lowers its own number of scales for good
-when it meets a small frame, so that later flows of larger frames would change; hence one object
-per thread and size. OpenCV 5 samples the cubic warp at exact positions, 4.x rounds them to 1/32
-px: they differ by about 0.03 px, so the major version is part of the numerics name.
+when it meets a small frame, so that later flows of larger frames would change; hence it serves one
+thread and one size, and only that of the last size is kept: a data set has hundreds. OpenCV 5
+samples the cubic warp at exact positions, 4.x rounds them to 1/32 px: they differ by about 0.03 px,
+so the major version is part of the numerics name.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class OpenCVBackend:
         return flow
 
     def _solver(self, shape: tuple[int, ...]) -> Any:
-        solvers = self._own.__dict__
-        if str(shape) not in solvers:
+        own = self._own
+        if getattr(own, "shape", None) != shape:
             given = self.parameters
-            solvers[str(shape)] = _cv2().optflow.DualTVL1OpticalFlow_create(
+            own.solver = _cv2().optflow.DualTVL1OpticalFlow_create(
                 tau=given.tau,
                 lambda_=given.lambda_,
                 theta=given.theta,
@@ -61,7 +62,8 @@ class OpenCVBackend:
                 scaleStep=given.scale_step,
                 medianFiltering=given.median_px,
             )
-        return solvers[str(shape)]
+            own.shape = shape
+        return own.solver
 
 
 def _cv2() -> Any:

@@ -142,3 +142,11 @@ def test_stacks_go_x1_y1_x2_y2() -> None:
     assert stack.shape == (3, 4, 4)
     assert np.array_equal(stack[..., 1], flows[0, ..., 1])
     assert np.array_equal(stack[..., 2], flows[1, ..., 0])
+
+
+def test_the_reference_keeps_one_solver_a_thread_whatever_sizes_it_meets() -> None:
+    backend = flow.open_backend("opencv", flow.Parameters(warps=1, scales=1))
+    sizes = [(20, 24), (20, 30), (20, 24)]
+    flows = [backend(*moved_pair(*size, 1, 0)) for size in sizes]
+    assert np.array_equal(flows[0], flows[2])
+    assert set(backend._own.__dict__) == {"shape", "solver"}

@@ -5,8 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 from pipeline import flow
+from pipeline.cli.flow import flow as command
 from pipeline.errors import UsageError
 from pipeline.flow import pictures
 from pipeline.flow.folders import read_folder, write_folder
@@ -59,6 +61,61 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         (tmp_path / f"flow_{axis}_00001.jpg").write_bytes(b"no picture")
     with pytest.raises(UsageError, match="flow_x_00001"):
         list(read_folder(tmp_path))
+
+
+def test_pictures_of_several_sizes_or_colours_are_refused(tmp_path: Path) -> None:
+    write_folder(_flows(), tmp_path)
+    second = tmp_path / "flow_y_00002.jpg"
+    for picture, said in (
+        (np.zeros((8, 9), np.uint8), r"flow_y_00002.*are \(8, 9\), the first .* has \(40, 48\)"),
+        (np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8), "expected grey"),
+    ):
+        cv2.imwrite(str(second), picture)
+        with pytest.raises(UsageError, match=said):
+            list(read_folder(tmp_path))
+    cv2.imwrite(str(second), np.full((40, 48, 3), 128, np.uint8))  # grey, written as colour
+    assert len(list(read_folder(tmp_path))) == 3
+
+
+def test_two_pictures_of_one_number_are_refused(tmp_path: Path) -> None:
+    write_folder(_flows(), tmp_path)
+    (tmp_path / "flow_x_1.jpg").write_bytes((tmp_path / "flow_x_00001.jpg").read_bytes())
+    with pytest.raises(UsageError, match=r"flow_x_1\.jpg: flow_x_00001\.jpg has the same number"):
+        list(read_folder(tmp_path))
+
+
+@pytest.mark.parametrize("bound", [0.0, -20.0, float("nan"), float("inf")])
+def test_a_bound_that_is_none_is_refused(bound: float) -> None:
+    with pytest.raises(UsageError, match="expected a positive number"):
+        flow.quantise(_flows()[0], bound_px=bound)
+    with pytest.raises(UsageError, match="expected a positive number"):
+        flow.dequantise(np.zeros(3, np.uint8), bound_px=bound)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--fps", "fast"), ("--fps", "0"), ("--fps", "1/0"), ("--start", "nan"), ("--start", "-1"),
+     ("--seconds", "0"), ("--seconds", "inf"), ("--short-side", "0"), ("--short-side", "-256")],
+)  # fmt: skip
+def test_flags_that_mean_nothing_are_refused_as_such(tmp_path: Path, flags: tuple) -> None:
+    video = tmp_path / "v.mp4"
+    video.touch()
+    refused = run("show", video, *flags)
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{flags[0]}'" in refused.output
+
+
+def test_a_folder_is_imported_under_the_very_name_that_was_given(tmp_path: Path) -> None:
+    write_folder(_flows(), tmp_path / "f")
+    told = run("import", tmp_path / "f", tmp_path / "levels")
+    assert told.output == f"{tmp_path / 'levels'}: 3 flows of 48x40\n"
+    assert np.load(tmp_path / "levels").shape == (3, 40, 48, 2)
+    refused = run("import", tmp_path / "f", tmp_path / "absent" / "levels.npy")
+    assert "there is no folder" in str(refused.exception)
 
 
 @pytest.mark.parametrize(

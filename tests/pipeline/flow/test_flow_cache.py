@@ -1,5 +1,7 @@
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -100,3 +102,59 @@ def test_flows_of_two_sizes_are_refused(tmp_path: Path) -> None:
 
 def test_bytes_per_hour() -> None:
     assert bytes_per_hour(1000, 10, 25.0) == 100 * 25 * 3600
+
+
+def _spoilt(cache: FlowCache, spoil: Callable[[h5py.File], None]) -> None:
+    _write(cache, "v", _levels())
+    with h5py.File(next(cache.folder.rglob("*.h5")), "r+") as file:
+        spoil(file)
+
+
+def _retype(file: h5py.File) -> None:
+    levels = file["levels"][:]
+    del file["levels"]
+    file.create_dataset("levels", data=levels.astype("f4"), chunks=(1, *levels.shape[1:]))
+
+
+def _lose_the_times(file: h5py.File) -> None:
+    del file["seconds"]
+
+
+def _claim_more(file: h5py.File) -> None:
+    for name in ("levels", "seconds"):
+        file[name].resize(10**9, axis=0)  # chunks that nobody wrote
+
+
+def _link_out(file: h5py.File) -> None:
+    del file["seconds"]
+    file["seconds"] = h5py.ExternalLink("/etc/hostname", "/seconds")
+
+
+def _lose_the_stamp(file: h5py.File) -> None:
+    del file.attrs["source_size"]
+
+
+def _another_schema(file: h5py.File) -> None:
+    file.attrs["schema"] = 99
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_retype, _lose_the_times, _claim_more, _link_out, _lose_the_stamp, _another_schema],
+)
+def test_a_file_that_is_not_as_written_is_named_by_whoever_looks(
+    tmp_path: Path, spoil: Callable[[h5py.File], None]
+) -> None:
+    cache = FlowCache(tmp_path, {})
+    _spoilt(cache, spoil)
+    for look in (cache.read, lambda key: list(cache.stream(key)), lambda k: cache.holds(k, STAMP)):
+        with pytest.raises(DamagedShard, match=r"\.h5: .*delete the file"):
+            look("v")
+
+
+def test_what_is_there_can_be_listed(tmp_path: Path) -> None:
+    cache = FlowCache(tmp_path, {})
+    _write(cache, "v", _levels())
+    _write(cache, "w", _levels(0))
+    assert sorted(cache.done()) == ["v", "w"]
+    assert dict(cache.done())["v"] == (STAMP.size, STAMP.mtime_ns)
