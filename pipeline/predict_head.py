@@ -7,13 +7,12 @@ would be another network's, and the difference is named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import extractors
 from extractors import Geometry, Normalisation, Sampling, Spec
@@ -61,11 +60,19 @@ def set_up(
     UsageError
         When a recipe cannot be made again here; the settings that differ are named.
     """
-    settings = _settings(trained.recipes, settings)
+    try:
+        settings = _settings(trained.recipes, settings)
+        declared_specs = [
+            _spec(extractors.spec(recipe["extractor"]), recipe["settings"]["spec"])
+            for recipe in trained.recipes
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the head's note holds a recipe that no release wrote ({error!r}); train again"
+        ) from None
     specs = []
-    for recipe in trained.recipes:
+    for recipe, spec in zip(trained.recipes, declared_specs, strict=True):
         name, declared = recipe["extractor"], recipe["settings"]
-        spec = _spec(extractors.spec(name), declared["spec"])
         if name in weights:
             spec = spec.with_settings({"weights": weights[name]})
         elif declared["weights"].startswith(RANDOM):
@@ -102,12 +109,15 @@ def predict_video(
     probabilities = trained.probabilities(streams)
     order = (-probabilities).argsort(kind="stable")[:top]
     classes = tuple(
-        (trained.classes[k], float(probabilities[k]), float(np.log(probabilities[k])))
-        for k in order
+        (trained.classes[k], float(probabilities[k]), _logarithm(probabilities[k])) for k in order
     )
     seconds = streams[0].seconds
     whole = Prediction(float(seconds[:, 0].min()), float(seconds[:, 1].max()), classes)
     return HeadPrediction(whole, len(seconds))
+
+
+def _logarithm(probability: float) -> float:
+    return math.log(probability) if probability > 0 else -math.inf
 
 
 def _spec(spec: Spec, declared: Mapping[str, Any]) -> Spec:

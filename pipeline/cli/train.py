@@ -13,6 +13,7 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.heads._compare import Order as Comparing
+    from pipeline.heads._load import Wanted
     from pipeline.heads._run import Order, Report
 
 BYTES_OF_A_GB = 10**9
@@ -123,7 +124,7 @@ def train(out: Path, head: str, checkpoint: Path, **flags: Any) -> None:
     click.echo(f"{checkpoint}: head, {', '.join(file.name for file in files)}")
 
 
-def _wanted(out: Path, flags: dict[str, Any]) -> Any:
+def _wanted(out: Path, flags: dict[str, Any]) -> Wanted:
     from pipeline.heads._load import Wanted
     from pipeline.store import FeatureStore
 
@@ -209,6 +210,12 @@ class _Bar:
 @click.option("--heads", default="average,lstm,late-fusion", show_default=True,
               help="Which heads, with commas between.")  # fmt: skip
 @click.option(
+    "--fusion-weights", "fusion", multiple=True, default=("chosen",), show_default=True,
+    metavar="RGB:FLOW",
+    help="Weights of late fusion beside equal ones, which are always there: a ratio such as "
+    "1:1.5, or 'chosen': on inner folds of the training groups. Several times.",
+)  # fmt: skip
+@click.option(
     "--lstm", "lstm", multiple=True, metavar="KEY=VALUE,...",
     help="Settings of an LSTM candidate, e.g. hidden=128,project=64; several times: nested "
     "cross-validation chooses.  [default: the paper's 512 units]",
@@ -236,6 +243,8 @@ def compare(out: Path, **flags: Any) -> None:
 
     from pipeline.heads import _compare, _table
 
+    for file in filter(None, (flags["csv_file"], flags["html_file"])):
+        file.parent.mkdir(parents=True, exist_ok=True)
     if flags["threads"]:
         torch.set_num_threads(flags["threads"])
     found = _compare.compare(
@@ -253,12 +262,13 @@ def _comparison(out: Path, flags: dict[str, Any]) -> Comparing:
     from pipeline.heads._field import Effort
     from pipeline.heads._train import Plan
 
-    heads = tuple(filter(None, flags["heads"].split(",")))
+    heads = tuple(filter(None, (name.strip() for name in flags["heads"].split(","))))
     lstm = tuple(_pairs(text.split(",")) for text in flags["lstm"]) or ({},)
     plan = Plan(epochs=flags["epochs"], batch=flags["batch"], device=flags["device"])
+    effort = Effort(plan, lstm, heads, flags["fusion"])
     return Comparing(
-        _wanted(out, flags), flags["videos"], Effort(plan, lstm, heads), flags["folds"],
-        flags["inner"], tuple(range(flags["seeds"])),
+        _wanted(out, flags), flags["videos"], effort, flags["folds"], flags["inner"],
+        tuple(range(flags["seeds"])),
     )  # fmt: skip
 
 

@@ -13,115 +13,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
 from pipeline.heads import _trivial
+from pipeline.heads._comparison import Comparison, Line
 from pipeline.heads._cost import extraction_times
-from pipeline.heads._evaluate import (
-    ROUNDING,
-    Interval,
-    bootstrap,
-    hits,
-    mean_class_accuracy,
-    paired,
-)
+from pipeline.heads._evaluate import bootstrap, correct, over_classes
 from pipeline.heads._examples import Examples
-from pipeline.heads._field import Effort, Entry, Stream, entries
-from pipeline.heads._load import NAMED_IN_ERRORS, Wanted, load
-from pipeline.heads._nested import Candidate, Scheme, nested
+from pipeline.heads._field import CHOSEN, Effort, Entry, Stream, entries
+from pipeline.heads._fusion import best_share, mixed
+from pipeline.heads._labels import some
+from pipeline.heads._load import Wanted, load, refuse_lacking
+from pipeline.heads._nested import Candidate, Outcome, Scheme, nested
 from pipeline.heads._published import PUBLISHED
 from pipeline.heads._run import choose_folds
+from pipeline.heads.late_fusion import parse_weights
 from pipeline.store import FeatureSet, FeatureStore
 
 CHANCE, TRIVIAL = "chance", "trivial baseline"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One measured row of the table.
-
-    Attributes
-    ----------
-    row, head, features, pretraining, seen, published : str
-    parameters : int or None
-        Of the networks; None when unknown.
-    top1 : Interval
-        Over groups and seeds.
-    mean_class : float
-    seed_spread : float
-        Standard deviation of the accuracy over seeds; NaN with one seed.
-    head_seconds : float
-        To train and test the head, per tested segment.
-    chosen : tuple of str
-        What each fold chose.
-    hit : array (n,)
-        Share of seeds that got each tested segment right.
-    """
-
-    row: str
-    head: str
-    top1: Interval
-    mean_class: float
-    hit: NDArray[np.float64]
-    features: str = ""
-    pretraining: str = ""
-    seen: str = ""
-    published: str = ""
-    parameters: int | None = None
-    seed_spread: float = float("nan")
-    head_seconds: float = 0.0
-    chosen: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The table and what may be concluded from it.
-
-    Attributes
-    ----------
-    lines : tuple of Line
-        Chance and the trivial baseline first.
-    groups : tuple of str
-        Of the tested segments.
-    about : str
-        Segments, classes, groups, folds, seeds; what extraction cost.
-    """
-
-    lines: tuple[Line, ...]
-    groups: tuple[str, ...]
-    about: str
-
-    def difference(self, first: Line, second: Line) -> Interval:
-        """Return the paired difference of two rows' accuracies."""
-        return paired(first.hit, second.hit, self.groups)
-
-    @property
-    def best(self) -> Line:
-        """The most accurate row; of equals the first."""
-        return max(self.lines, key=lambda line: line.top1.value)
-
-    def statements(self) -> list[str]:
-        """Return what the table says, and where it says nothing."""
-        best = self.best
-        said = [f"best: {_name(best)}, {best.top1}"]
-        within = []
-        for line in self.lines[2:]:
-            if line is not best and self.difference(best, line).holds_zero:
-                within.append(_name(line))
-        said.append(f"within noise of the best (paired, 95 %): {'; '.join(within) or 'none'}")
-        trivial = self.lines[1]
-        for line in (self.lines[0], trivial):
-            gain = self.difference(best, line)
-            verdict = "within noise" if gain.holds_zero else "clear"
-            said.append(f"best against {line.row}: {gain}, {verdict}")
-        leak = self.difference(trivial, self.lines[0])
-        if leak.low > ROUNDING:
-            said.append(
-                f"warning: {trivial.head} alone is above chance by {leak}: part of every figure "
-                "here may come from that"
-            )
-        return said
+ONE_LABEL, SEVERAL_LABELS = ("top-1", "mean class"), ("hit@1", "mAP")
 
 
 @dataclass(frozen=True)
@@ -162,7 +72,7 @@ def compare(order: Order, progress: Callable[[str], None]) -> Comparison:
     Raises
     ------
     UsageError
-        For several labels a segment, or recipes that hold different segments.
+        For recipes that hold different segments, or folds that cannot be tested.
     """
     store = FeatureStore(order.wanted.out)
     streams = [Stream(store.folder(name), store[name].recipe) for name in order.wanted.recipes]
@@ -170,34 +80,33 @@ def compare(order: Order, progress: Callable[[str], None]) -> Comparison:
     progress(TRIVIAL)
     lines = [bench.chance(), bench.trivial(store[streams[0].folder])]
     listed = entries(streams, order.effort)
+    weighed = {k for entry in listed if entry.weights == CHOSEN for k in entry.fused}
     outcomes: dict[int, _Measured] = {}
     about = [bench.about]
     for number, entry in sorted(enumerate(listed), key=lambda pair: bool(pair[1].fused)):
         progress(f"{entry.row}: {entry.head}")
-        parts = [outcomes[k] for k in entry.fused]
         try:
-            outcomes[number] = _fused(parts) if parts else bench.measure(entry)
+            if entry.fused:
+                parts = [(listed[k].streams[0], outcomes[k]) for k in entry.fused]
+                outcomes[number] = bench.fuse(entry, parts)
+            else:
+                outcomes[number] = bench.measure(entry, with_inner=number in weighed)
         except UsageError as error:
             if len(entry.streams) == 1:
                 raise
             about.append(f"left out: {entry.row}, {entry.head}: {error}")
     lines += [bench.line(listed[number], outcomes[number]) for number in sorted(outcomes)]
     about += extraction_times(order.wanted.out, [stream.folder for stream in streams])
-    return Comparison(tuple(lines), bench.groups, "\n".join(about))
+    figures = SEVERAL_LABELS if bench.data.task.multi_label else ONE_LABEL
+    return Comparison(tuple(lines), bench.groups, "\n".join(about), figures)
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Probabilities (S, n, C) of the tested segments, seconds spent, and what was chosen."""
+    """An outcome and the seconds it took."""
 
-    probabilities: NDArray[np.float64]
+    outcome: Outcome
     seconds: float
-    chosen: tuple[str, ...] = ()
-
-
-def _fused(parts: Sequence[_Measured]) -> _Measured:
-    mean = np.mean([part.probabilities for part in parts], axis=0)
-    return _Measured(mean, sum(part.seconds for part in parts))
 
 
 class _Bench:
@@ -208,15 +117,10 @@ class _Bench:
         self._streams = {stream.folder: stream for stream in streams}
         alone = {name: load(replace(order.wanted, recipes=(name,)))[0] for name in self._streams}
         self._keys = _common_keys(alone, order.wanted.common)
+        self.data = _of_keys(alone[streams[0].folder], self._keys)
         self._sets: dict[tuple[str, ...], Examples] = {
-            (name,): _of_keys(found, self._keys) for name, found in alone.items()
+            (name,): self._alike(found) for name, found in alone.items()
         }
-        self.data = self.examples((streams[0].folder,))
-        if self.data.task.multi_label:
-            raise UsageError(
-                "compare needs one label a segment; with several labels use pipeline train, "
-                "which gives the mean average precision"
-            )
         outer = choose_folds(self.data, order.folds, order.seeds[0])
         self.scheme = Scheme(tuple(outer), order.inner, order.seeds)
         self.tested = self.scheme.tested
@@ -239,23 +143,59 @@ class _Bench:
         """
         if streams not in self._sets:
             found = load(replace(self._order.wanted, recipes=streams))[0]
-            self._sets[streams] = _of_keys(found, self._keys)
+            self._sets[streams] = self._alike(found)
         return self._sets[streams]
 
-    def measure(self, entry: Entry) -> _Measured:
-        """Run the nested cross-validation of an entry."""
-        return self._nested(self.examples(entry.streams), entry.candidates)
+    def _alike(self, found: Examples) -> Examples:
+        """Return the common segments with what is true of them whatever the recipe."""
+        same = _of_keys(found, self._keys)
+        return replace(
+            same, task=self.data.task, targets=self.data.targets, groups=self.data.groups
+        )
 
-    def _nested(self, data: Examples, candidates: Sequence[Candidate]) -> _Measured:
+    def measure(self, entry: Entry, with_inner: bool) -> _Measured:
+        """Run the nested cross-validation of an entry."""
+        return self._nested(self.examples(entry.streams), entry.candidates, with_inner)
+
+    def _nested(
+        self, data: Examples, candidates: Sequence[Candidate], with_inner: bool = False
+    ) -> _Measured:
         began = time.perf_counter()
-        outcome = nested(data, candidates, self.scheme)
-        return _Measured(outcome.probabilities, time.perf_counter() - began, outcome.chosen)
+        outcome = nested(data, candidates, self.scheme, with_inner)
+        return _Measured(outcome, time.perf_counter() - began)
+
+    def fuse(self, entry: Entry, parts: Sequence[tuple[str, _Measured]]) -> _Measured:
+        """Average the scores of heads on RGB with those of heads on flow, as the entry says."""
+        rgb, flow = ([m.outcome for name, m in parts if name == own] for own in entry.streams)
+        shares, chosen = np.full(len(self.tested), 0.5), []
+        if entry.weights == CHOSEN:
+            for number, fold in enumerate(self.scheme.outer):
+                share = best_share(
+                    np.mean([outcome.inner[number] for outcome in rgb], axis=0),
+                    np.mean([outcome.inner[number] for outcome in flow], axis=0),
+                    self.data.targets.numpy()[list(fold.train)],
+                )
+                shares[np.searchsorted(self.tested, fold.test)] = share
+                chosen.append(f"{1 - share:.1f}:{share:.1f}")
+        elif entry.weights:
+            weights = parse_weights(entry.weights, 2)
+            shares[:] = weights[1] / sum(weights)
+        first = np.mean([outcome.probabilities for outcome in rgb], axis=0)  # S x n x C
+        second = np.mean([outcome.probabilities for outcome in flow], axis=0)
+        seconds = sum(measured.seconds for _, measured in parts)
+        return _Measured(Outcome(mixed(first, second, shares), tuple(chosen)), seconds)
 
     def chance(self) -> Line:
         """Return the row of a guess that knows nothing: one class in C."""
-        hit = np.full(len(self.tested), 1 / len(self.data.task.classes))
+        if self.data.task.multi_label:
+            hit = self.targets.mean(1, dtype=np.float64)
+            shares = self.targets.mean(0, dtype=np.float64)
+            by_class = float(shares[shares > 0].mean())  # what a random order scores, in the mean
+        else:
+            by_class = 1 / len(self.data.task.classes)
+            hit = np.full(len(self.tested), by_class)
         return Line(row=CHANCE, head="a guess", top1=bootstrap(hit, self.groups),
-                    mean_class=float(hit.mean()), hit=hit)  # fmt: skip
+                    over_classes=by_class, hit=hit)  # fmt: skip
 
     def trivial(self, features: FeatureSet) -> Line:
         """Return the row that never looks at a pixel."""
@@ -281,20 +221,21 @@ class _Bench:
 
     def _seen(self, stream: Stream) -> str:
         """Frames of a window, and windows of a segment."""
-        rows = sorted(len(rows) for rows in self.examples((stream.folder,)).rows[0])
+        rows = sorted(self.examples((stream.folder,)).lengths)
         kind = "flow" if stream.is_flow else "RGB"
         return f"{rows[len(rows) // 2]} x {stream.window} {kind}"
 
     def _line(self, measured: _Measured, **known: Any) -> Line:
-        each = np.array([hits(p, self.targets) for p in measured.probabilities])
+        each = np.array([correct(p, self.targets) for p in measured.outcome.probabilities])
+        by_class = [over_classes(p, self.targets) for p in measured.outcome.probabilities]
         hit = each.mean(0)
         accuracies = each.mean(1)
         return Line(
             top1=bootstrap(hit, self.groups),
-            mean_class=mean_class_accuracy(hit, self.targets),
+            over_classes=float(np.mean(by_class)),
             seed_spread=float(accuracies.std(ddof=1)) if len(accuracies) > 1 else float("nan"),
             head_seconds=measured.seconds / len(self.tested),
-            chosen=measured.chosen,
+            chosen=measured.outcome.chosen,
             hit=hit,
             **known,
         )
@@ -305,13 +246,8 @@ def _common_keys(alone: Mapping[str, Examples], common: bool) -> tuple[str, ...]
     every = set().union(*(found.keys for found in alone.values()))
     shared = set.intersection(*(set(found.keys) for found in alone.values()))
     for name, found in alone.items():
-        lacking = sorted(every - set(found.keys))
-        if lacking and not common:
-            raise UsageError(
-                f"{name} lacks {len(lacking)} segments that other recipes have: "
-                f"{', '.join(lacking[:NAMED_IN_ERRORS])}; extract them, or give --common to use "
-                "only the segments that all recipes have"
-            )
+        if not common:
+            refuse_lacking(name, every - set(found.keys))
     if not shared:
         raise UsageError("no segment has features of all recipes; compare fewer of them")
     first = next(iter(alone.values()))
@@ -323,11 +259,6 @@ def _of_keys(found: Examples, keys: Sequence[str]) -> Examples:
     lost = [key for key in keys if key not in place]
     if lost:
         raise UsageError(
-            f"{len(lost)} segments have no row common to {', '.join(found.streams)}: "
-            f"{', '.join(lost[:NAMED_IN_ERRORS])}"
+            f"{len(lost)} segments have no row common to {', '.join(found.streams)}: {some(lost)}"
         )
     return found.keep([place[key] for key in keys])
-
-
-def _name(line: Line) -> str:
-    return f"{line.row} ({line.head})"

@@ -23,7 +23,10 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with the interval that holds 95 % of the bootstrap's draws."""
+    """A figure with the interval that holds 95 % of the bootstrap's draws.
+
+    The ends are NaN where there is no telling: of a single group.
+    """
 
     value: float
     low: float
@@ -35,7 +38,7 @@ class Interval:
     @property
     def holds_zero(self) -> bool:
         """True when a difference with this interval lies within noise."""
-        return self.low <= ROUNDING and self.high >= -ROUNDING
+        return not (self.low > ROUNDING or self.high < -ROUNDING)
 
 
 def hits(probabilities: Floats, targets: NDArray[np.int64], top: int = 1) -> Floats:
@@ -47,6 +50,35 @@ def hits(probabilities: Floats, targets: NDArray[np.int64], top: int = 1) -> Flo
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     found: Floats = (order == targets[:, None]).any(1).astype(np.float64)
     return found
+
+
+def correct(probabilities: Floats, targets: NDArray[np.generic]) -> Floats:
+    """Return 1.0 where the most probable class is true of the segment, (n,).
+
+    With several labels a segment, it must be one of them: hit@1 of Karpathy et al. 2014
+    (doi:10.1109/CVPR.2014.223).
+
+    Parameters
+    ----------
+    probabilities : array (n, C)
+    targets : array (n,) of class numbers, or (n, C) of zeros and ones for several labels
+    """
+    if targets.ndim == 1:
+        return hits(probabilities, targets.astype(np.int64))
+    best = probabilities.argmax(1)
+    found: Floats = targets[np.arange(len(best)), best].astype(np.float64)
+    return found
+
+
+def over_classes(probabilities: Floats, targets: NDArray[np.generic]) -> float:
+    """Return the figure that counts each class alike.
+
+    Mean class accuracy, or mean average precision with several labels a segment.
+    """
+    if targets.ndim == 2:
+        return mean_average_precision(probabilities, targets.astype(bool))
+    numbers = targets.astype(np.int64)
+    return mean_class_accuracy(hits(probabilities, numbers), numbers)
 
 
 def mean_class_accuracy(hit: Floats, targets: NDArray[np.int64]) -> float:
@@ -94,11 +126,10 @@ def summary(probabilities: Floats, targets: NDArray[np.generic]) -> dict[str, fl
     """
     if targets.ndim == 2:
         relevant = targets.astype(bool)
-        best = probabilities.argmax(1)
         top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
         return {
             "map": mean_average_precision(probabilities, relevant),
-            "hit1": float(relevant[np.arange(len(best)), best].mean()),
+            "hit1": float(correct(probabilities, targets).mean()),
             "hit5": float(np.take_along_axis(relevant, top5, 1).any(1).mean()),
         }
     numbers = targets.astype(np.int64)
@@ -113,6 +144,9 @@ def summary(probabilities: Floats, targets: NDArray[np.generic]) -> dict[str, fl
 def bootstrap(values: Floats, groups: Sequence[str], seed: int = 0) -> Interval:
     """Return the mean of a value per segment with its interval over drawn groups.
 
+    The percentile bootstrap of Efron 1979 (doi:10.1214/aos/1176344552), by groups. A single group
+    says nothing of others, so its interval is NaN.
+
     Parameters
     ----------
     values : array (n,)
@@ -121,6 +155,8 @@ def bootstrap(values: Floats, groups: Sequence[str], seed: int = 0) -> Interval:
         Drawn as wholes; pass the keys to draw segments.
     """
     known, number = np.unique(np.asarray(groups), return_inverse=True)
+    if len(known) < 2:
+        return Interval(float(values.mean()), float("nan"), float("nan"))
     total = np.bincount(number, weights=values)
     size = np.bincount(number)
     rng = np.random.default_rng(seed)

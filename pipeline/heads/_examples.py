@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -96,6 +96,11 @@ class Examples:
             return [torch.nonzero(t).flatten().tolist() for t in self.targets]
         return [[int(t)] for t in self.targets]
 
+    @property
+    def lengths(self) -> list[int]:
+        """Rows of each segment."""
+        return [len(rows) for rows in self.rows[0]]
+
     def batches(
         self, chosen: Sequence[int], size: int, shuffle_seed: int | None = None
     ) -> Iterator[Batch]:
@@ -115,14 +120,17 @@ class Examples:
 
     def keep(self, chosen: Sequence[int]) -> Examples:
         """Return some of the segments, in the order given."""
-        return replace(
-            self,
-            keys=tuple(self.keys[k] for k in chosen),
-            groups=tuple(self.groups[k] for k in chosen),
-            splits=tuple(self.splits[k] for k in chosen),
-            targets=self.targets[list(chosen)],
-            rows=tuple(tuple(stream[k] for k in chosen) for stream in self.rows),
-        )
+        rows = tuple(tuple(stream[k] for k in chosen) for stream in self.rows)
+        return replace(self, **self.known_of(chosen), rows=rows)
+
+    def known_of(self, chosen: Sequence[int]) -> dict[str, Any]:
+        """Return the fields of some segments besides their rows."""
+        return {
+            "keys": tuple(self.keys[k] for k in chosen),
+            "groups": tuple(self.groups[k] for k in chosen),
+            "splits": tuple(self.splits[k] for k in chosen),
+            "targets": self.targets[list(chosen)],
+        }
 
     def stream(self, number: int) -> Examples:
         """Return the same segments with one stream only."""

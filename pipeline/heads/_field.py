@@ -10,15 +10,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 import extractors
 from extractors import ExtractorError, Spec
+from pipeline.errors import UsageError
 from pipeline.heads._nested import Candidate
 from pipeline.heads._train import Plan
+from pipeline.heads.late_fusion import parse_weights
 
 ORDER = (
     "single frame", "early fusion", "late fusion", "slow fusion", "multiresolution",
@@ -33,6 +35,9 @@ KARPATHY_ROWS = {
     "karpathy-multires": "multiresolution",
     "karpathy-slow-multires": "multiresolution",
 }
+HEADS = ("average", "lstm", "late-fusion")
+CHOSEN = "chosen"
+"""Weights of a fusion that are found on inner folds of the training groups."""
 POOLS = ("mean", "mean+std", "mean+diff")
 VIDEO_WORDS = ("Sports-1M", "Kinetics", "Charades", "UCF101", "HMDB51")
 
@@ -149,6 +154,8 @@ class Entry:
         What nested cross-validation may choose from; empty for a fusion.
     fused : tuple of int
         Numbers of the entries whose probabilities are averaged.
+    weights : str
+        Of a fusion: empty for equal ones, ``chosen``, or a ratio RGB:flow.
     """
 
     row: str
@@ -156,6 +163,7 @@ class Entry:
     streams: tuple[str, ...]
     candidates: tuple[Candidate, ...] = ()
     fused: tuple[int, ...] = ()
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,12 +177,31 @@ class Effort:
     lstm : tuple of Mapping
         Settings of the LSTM candidates.
     heads : tuple of str
-        ``average``, ``lstm``, ``late-fusion``.
+        Of `HEADS`.
+    fusion : tuple of str
+        Weights of RGB and flow beside equal ones: ratios, or ``chosen`` on inner folds.
+
+    Raises
+    ------
+    UsageError
+        On an unknown head, or weights that are no ratio of two.
     """
 
     plan: Plan = field(default_factory=Plan)
     lstm: tuple[Mapping[str, str], ...] = ({},)
-    heads: tuple[str, ...] = ("average", "lstm", "late-fusion")
+    heads: tuple[str, ...] = HEADS
+    fusion: tuple[str, ...] = (CHOSEN,)
+
+    def __post_init__(self) -> None:
+        strange = [name for name in self.heads if name not in HEADS]
+        if strange or not self.heads:
+            raise UsageError(
+                f"heads to compare are {', '.join(self.heads) or 'none'}; expected some of "
+                f"{', '.join(HEADS)}"
+            )
+        for text in self.fusion:
+            if text != CHOSEN:
+                parse_weights(text, 2)
 
 
 def entries(streams: Sequence[Stream], effort: Effort) -> list[Entry]:
@@ -192,8 +219,7 @@ def entries(streams: Sequence[Stream], effort: Effort) -> list[Entry]:
 
 
 def _renumbered(entry: Entry, moved: Mapping[int, int]) -> Entry:
-    fused = tuple(moved[k] for k in entry.fused)
-    return Entry(entry.row, entry.head, entry.streams, entry.candidates, fused)
+    return replace(entry, fused=tuple(moved[k] for k in entry.fused))
 
 
 def _single(stream: Stream, effort: Effort) -> list[Entry]:
@@ -216,7 +242,7 @@ def _single(stream: Stream, effort: Effort) -> list[Entry]:
 
 
 def pairs(streams: Sequence[Stream]) -> list[tuple[Stream, Stream]]:
-    """Return the RGB and flow recipes that belong together: of the same kind and window time."""
+    """Return each RGB recipe with each flow recipe of its own kind of network."""
     found = []
     for rgb in streams:
         for flow in streams:
@@ -224,6 +250,9 @@ def pairs(streams: Sequence[Stream]) -> list[tuple[Stream, Stream]]:
             if kind != rgb.row and flow.row == f"{kind}, flow":
                 found.append((rgb, flow))
     return found
+
+
+_FUSED = {"": "scores averaged", CHOSEN: "weights chosen inside"}
 
 
 def _both(found: Sequence[Entry], rgb: Stream, flow: Stream, effort: Effort) -> list[Entry]:
@@ -237,15 +266,20 @@ def _both(found: Sequence[Entry], rgb: Stream, flow: Stream, effort: Effort) -> 
     folders = (rgb.folder, flow.folder)
     made: list[Entry] = []
     parts: list[int] = []
+
+    def fuse(head: str, own: list[int]) -> None:
+        for weights in dict.fromkeys(("", *effort.fusion)):
+            text = f"{head}; {_FUSED.get(weights, f'scores averaged {weights}')}"
+            made.append(Entry(row, text, folders, fused=tuple(own), weights=weights))
+
     for head in ("mean", "pooled, chosen inside", "LSTM"):
         own = number(rgb, head) + number(flow, head)
         if len(own) == 2:
-            made.append(Entry(row, f"{head}; scores averaged", folders, fused=tuple(own)))
+            fuse(head, own)
             if head != "mean":
                 parts += own
     if len(parts) == 4:
-        text = "pooled and LSTM; all four scores averaged"
-        made.append(Entry(row, text, folders, fused=tuple(parts)))
+        fuse("pooled and LSTM, four scores", parts)
     if "average" in effort.heads:
         pools = tuple(Candidate("average", {"pool": pool}) for pool in POOLS)
         made.append(Entry(row, "learned fusion, pooled", folders, pools))

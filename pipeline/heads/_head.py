@@ -212,7 +212,7 @@ def parse_settings(
     for key, text in settings.items():
         if key not in known:
             raise UsageError(
-                f"{type(defaults).__name__} has no {key!r}, expected one of {', '.join(known)}"
+                f"no setting of this head is called {key!r}, expected one of {', '.join(known)}"
             )
         if key in choices and text not in choices[key]:
             raise UsageError(f"{key} is {text!r}, expected one of {', '.join(choices[key])}")

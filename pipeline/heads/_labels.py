@@ -109,14 +109,14 @@ def targets_of(
     bare = [key for key, names in zip(labels.keys, labels.names, strict=True) if not names]
     if bare and labelled:
         raise UsageError(
-            f"{len(bare)} segments have no label: {_some(bare)}; give the manifest that labels "
+            f"{len(bare)} segments have no label: {some(bare)}; give the manifest that labels "
             "them, or leave them out of it"
         )
     numbers = {name: number for number, name in enumerate(classes)}
     strange = sorted({name for names in labels.names for name in names} - set(numbers))
     if strange:
         raise UsageError(
-            f"{len(strange)} labels are not among the {len(classes)} classes: {_some(strange)}"
+            f"{len(strange)} labels are not among the {len(classes)} classes: {some(strange)}"
         )
     if not multi_label:
         return torch.tensor([numbers[n[0]] if n else UNLABELLED for n in labels.names])
@@ -126,6 +126,7 @@ def targets_of(
     return targets
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Name the first few, and say how many more there are."""
     more = len(names) - NAMED_IN_ERRORS
     return ", ".join(names[:NAMED_IN_ERRORS]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,7 @@ hold the same segments are an error that names some, unless the common ones are 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from manifests import Manifest
 from pipeline.errors import UsageError
 from pipeline.heads._examples import Examples
 from pipeline.heads._head import Batch, Task
+from pipeline.heads._labels import some
 from pipeline.heads.dataset import Coverage, FeatureDataset
 from pipeline.store import FeatureStore
 
-NAMED_IN_ERRORS = 5
 GROUP_COLUMN = "group"
 BYTES_OF_A_FLOAT = 4
 
@@ -74,6 +74,12 @@ class Stored(Examples):
         """D of each stream."""
         return self.data.dims if self.number is None else (self.data.dims[self.number],)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Rows of each segment."""
+        found: list[int] = self.data.lengths[list(self.places)].tolist()
+        return found
+
     def batch(self, chosen: Sequence[int]) -> Batch:
         """Read some segments, padded to the longest of them."""
         found = self.data.__getitems__([self.places[k] for k in chosen]).head_input
@@ -81,18 +87,13 @@ class Stored(Examples):
 
     def keep(self, chosen: Sequence[int]) -> Stored:
         """Return some of the segments, in the order given."""
-        return replace(
-            self,
-            keys=tuple(self.keys[k] for k in chosen),
-            groups=tuple(self.groups[k] for k in chosen),
-            splits=tuple(self.splits[k] for k in chosen),
-            targets=self.targets[list(chosen)],
-            places=tuple(self.places[k] for k in chosen),
-        )
+        places = tuple(self.places[k] for k in chosen)
+        return replace(self, **self.known_of(chosen), places=places)
 
     def stream(self, number: int) -> Stored:
         """Return the same segments with one stream only."""
-        return replace(self, streams=(self.streams[number],), number=number)
+        streams = (self.streams[number],)
+        return replace(self, streams=streams, number=self.data.recipes.index(streams[0]))
 
 
 def load(wanted: Wanted, classes: Sequence[str] = ()) -> tuple[Examples, Coverage]:
@@ -137,13 +138,17 @@ def _refuse_differing(wanted: Wanted, coverage: Coverage) -> None:
         return
     in_none = set.intersection(*(set(keys) for keys in coverage.absent.values()))
     for name, keys in coverage.absent.items():
-        only = sorted(set(keys) - in_none)
-        if only:
-            raise UsageError(
-                f"{name} lacks {len(only)} segments that other recipes have: "
-                f"{', '.join(only[:NAMED_IN_ERRORS])}; extract them, or give --common to use "
-                "only the segments that all recipes have"
-            )
+        refuse_lacking(name, set(keys) - in_none)
+
+
+def refuse_lacking(name: str, lacking: Iterable[str]) -> None:
+    """Stop when a recipe lacks segments that another has; the message names some."""
+    keys = sorted(lacking)
+    if keys:
+        raise UsageError(
+            f"{name} lacks {len(keys)} segments that other recipes have: {some(keys)}; extract "
+            "them, or give --common to use only the segments that all recipes have"
+        )
 
 
 def _groups(wanted: Wanted, data: FeatureDataset, manifest: Manifest | None) -> tuple[str, ...]:

@@ -4,11 +4,15 @@ The test groups of an outer fold decide nothing: neither the epochs, nor the pen
 candidate is taken. Each candidate is fitted on inner folds of the training groups; the mean of its
 inner learning curves says how long to train (or how much to penalise), the mean inner loss which
 candidate is taken; then it is fitted once per seed on all training groups.
+
+What is learned on top of the scores (the weights of a fusion) needs scores that were not fitted:
+those of each training segment come from an inner fit without its group, as in stacking (Wolpert
+1992, doi:10.1016/S0893-6080(05)80023-1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,17 +84,18 @@ class Outcome:
         One prediction per seed and tested segment, in the order of `Scheme.tested`.
     chosen : tuple of str
         What each outer fold took.
+    inner : tuple of array (n_train, C)
+        For each outer fold, one prediction per training segment by a fit without its group;
+        empty unless asked for.
     """
 
     probabilities: NDArray[np.float64]
     chosen: tuple[str, ...]
+    inner: tuple[NDArray[np.float64], ...] = ()
 
 
 def nested(
-    data: Examples,
-    candidates: Sequence[Candidate],
-    scheme: Scheme,
-    after_fold: Callable[[str], None] = lambda name: None,
+    data: Examples, candidates: Sequence[Candidate], scheme: Scheme, with_inner: bool = False
 ) -> Outcome:
     """Return the outcome of candidates on data; deterministic for a scheme.
 
@@ -100,11 +105,12 @@ def nested(
     candidates : sequence of Candidate
         The earliest wins a tie.
     scheme : Scheme
-    after_fold : callable
-        Told the name of each outer fold when it is done.
+    with_inner : bool
+        Predict the training segments of each outer fold too.
     """
     found = np.full((len(scheme.seeds), len(data), len(data.task.classes)), np.nan)
     chosen: list[str] = []
+    inner: list[NDArray[np.float64]] = []
     for fold in scheme.outer:
         tuned = [tune(data, fold.train, candidate, scheme) for candidate in candidates]
         number = min(range(len(tuned)), key=lambda k: tuned[k][1])
@@ -115,23 +121,44 @@ def nested(
             head = candidate.head_for(data, seed)
             fit(head, Job(data, fold.train), plan)
             found[s, list(fold.test)] = predict(head, data, fold.test, plan)[0]
-        after_fold(fold.name)
-    return Outcome(found[:, scheme.tested], tuple(chosen))
+        if with_inner:
+            fixed = replace(candidate, plan=replace(candidate.plan, chosen=values))
+            inner.append(_inner_predictions(data, fold.train, fixed, scheme))
+    return Outcome(found[:, scheme.tested], tuple(chosen), tuple(inner))
 
 
 def tune(
     data: Examples, train: Sequence[int], candidate: Candidate, scheme: Scheme
 ) -> tuple[tuple[float, ...], float]:
     """Choose epochs or penalty of each part on inner folds; return them and the inner loss."""
-    groups = [data.groups[k] for k in train]
     histories: list[list[History]] = []
-    for fold in k_fold(groups, min(scheme.inner, len(set(groups))), scheme.seeds[0]):
+    for inner, validation in _inner_folds(data, train, scheme):
         head = candidate.head_for(data, scheme.seeds[0])
-        inner = [train[k] for k in fold.train]
-        validation = [train[k] for k in fold.test]
         histories.append(fit(head, Job(data, inner, validation), candidate.plan))
     parts = [agreed([h[part] for h in histories]) for part in range(len(histories[0]))]
     return tuple(at for at, _ in parts), sum(loss for _, loss in parts)
+
+
+def _inner_folds(
+    data: Examples, train: Sequence[int], scheme: Scheme
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the segments that train and that validate in each inner fold, in whole groups."""
+    groups = [data.groups[k] for k in train]
+    for fold in k_fold(groups, min(scheme.inner, len(set(groups))), scheme.seeds[0]):
+        yield [train[k] for k in fold.train], [train[k] for k in fold.test]
+
+
+def _inner_predictions(
+    data: Examples, train: Sequence[int], candidate: Candidate, scheme: Scheme
+) -> NDArray[np.float64]:
+    """Predict every training segment by a fit that has not seen its group, (n_train, C)."""
+    found = np.full((len(data), len(data.task.classes)), np.nan)
+    plan = replace(candidate.plan, seed=scheme.seeds[0])
+    for inner, validation in _inner_folds(data, train, scheme):
+        head = candidate.head_for(data, scheme.seeds[0])
+        fit(head, Job(data, inner), plan)
+        found[validation] = predict(head, data, validation, plan)[0]
+    return found[list(train)]
 
 
 def agreed(histories: Sequence[History]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ until the end, so an interrupted training goes on at the epoch where it was.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from pipeline.heads._evaluate import bootstrap, hits, summary
 from pipeline.heads._examples import Examples
 from pipeline.heads._head import Head, build
 from pipeline.heads._splits import Fold
+from pipeline.heads._state import comparable
 from pipeline.heads._train import History, Job, Plan, Point, fit, predict
 
 WORKING, FINAL_STATE = "working", "final.safetensors"
@@ -119,12 +121,13 @@ def run(data: Examples, order: Order, folder: Path, progress: Progress) -> Repor
     data : Examples
     order : Order
     folder : Path
-        Of the checkpoint; its ``working`` part is used and removed at the end.
+        Of the checkpoint; its ``working`` part holds the state until `keep` removes it.
     progress : callable
         Told of fold, part and each point of the learning curve.
     """
-    working = _claim(folder / WORKING, data, order)
     folds = choose_folds(data, order.folds, order.plan.seed)
+    _new_head(data, order, folds[0].train)  # wrong settings are found before anything is written
+    working = _claim(folder / WORKING, data, order)
     found = np.full((len(data), len(data.task.classes)), np.nan)
     curves: list[list[History]] = []
     for number, fold in enumerate(folds):
@@ -136,7 +139,6 @@ def run(data: Examples, order: Order, folder: Path, progress: Progress) -> Repor
     final = head if len(folds) == 1 else _final(data, order, curves, working / FINAL_STATE)
     tested = np.flatnonzero(~np.isnan(found[:, 0]))
     figures = _figures(data, found[tested], tested)
-    shutil.rmtree(working)
     return Report(folds, curves, tested, found[tested], figures, final)
 
 
@@ -144,17 +146,34 @@ def _claim(working: Path, data: Examples, order: Order) -> Path:
     """Make the working folder, or take up one that the same order left."""
     working.mkdir(parents=True, exist_ok=True)
     plain = asdict(order)
-    del plain["plan"]["device"]
-    about = {"order": plain, "streams": data.streams, "dims": data.dims, "segments": data.keys}
-    text = json.dumps(about, sort_keys=True)
+    plan = comparable(plain.pop("plan"))
+    about = json.loads(json.dumps({**plain, **plan, **_fingerprint(data)}))
     note = working / "order.json"
-    if note.exists() and note.read_text("utf-8") != text:
+    under_way = any(working.glob("*.safetensors"))
+    before = _read_note(note) if under_way else about
+    if before != about:
+        differing = sorted(k for k in {*before, *about} if before.get(k) != about.get(k))
         raise UsageError(
-            f"{working}: an interrupted training of something else; give its flags again to go "
-            "on with it, or remove the folder"
+            f"{working}: an interrupted training of something else (another "
+            f"{', '.join(differing)}); give its flags again to go on with it, or remove the folder"
         )
-    note.write_text(text, encoding="utf-8")
+    note.write_text(json.dumps(about), encoding="utf-8")
     return working
+
+
+def _fingerprint(data: Examples) -> dict[str, Any]:
+    """Return in a few words what makes two sets of segments the same for a training."""
+    labels = hashlib.sha256(repr((data.labels, data.task.classes)).encode()).hexdigest()
+    segments = hashlib.sha256(repr((data.keys, data.groups, data.splits)).encode()).hexdigest()
+    return {"recipes": data.streams, "dims": data.dims, "segments": segments, "labels": labels}
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(note.read_text("utf-8"))
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {"order.json": "unreadable"}
 
 
 def _new_head(data: Examples, order: Order, train: Sequence[int]) -> Head:
@@ -206,7 +225,7 @@ def _figures(
 
 
 def keep(folder: Path, report: Report, order: Order, recipes: Sequence[Mapping[str, Any]]) -> None:
-    """Write the checkpoint of a training."""
+    """Write the checkpoint of a training, then drop its working state."""
     chosen = [[history.chosen for history in fold] for fold in report.curves]
     note = checkpoint.Note(
         head=order.head,
@@ -223,3 +242,4 @@ def keep(folder: Path, report: Report, order: Order, recipes: Sequence[Mapping[s
         },
     )
     checkpoint.save(folder, report.head, note)
+    shutil.rmtree(folder / WORKING, ignore_errors=True)

@@ -46,7 +46,8 @@ def _need_groups(groups: Sequence[str], at_least: int, what: str) -> list[str]:
     if len(known) < at_least:
         raise UsageError(
             f"{what} needs at least {at_least} groups, found {len(known)} "
-            f"({', '.join(known[:NAMED_IN_ERRORS]) or 'none'}); name a --group-column that has more"
+            f"({', '.join(known[:NAMED_IN_ERRORS]) or 'none'}); take fewer folds, or a "
+            "--group-column that has more"
         )
     return known
 

@@ -42,7 +42,7 @@ class State:
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": t for name, t in moments.items()}
         detached = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        note = {"plan": json.dumps(_comparable(plan)), "points": json.dumps([*points])}
+        note = {"plan": json.dumps(comparable(asdict(plan))), "points": json.dumps([*points])}
         temporary = path.with_name(path.name + ".writing")
         save_file(detached, temporary, note)
         os.replace(temporary, path)
@@ -55,12 +55,19 @@ class State:
         UsageError
             When the file was written under another plan.
         """
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(path, framework="pt") as file:
-            note = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if json.loads(note["plan"]) != _comparable(plan):
+        try:
+            with safe_open(path, framework="pt") as file:
+                note = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            there = json.loads(note["plan"])
+            points: list[list[float]] = json.loads(note["points"])
+        except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+            raise UsageError(
+                f"{path}: not the state of a training ({error}); remove the folder to start anew"
+            ) from None
+        if there != comparable(asdict(plan)):
             raise UsageError(
                 f"{path}: an interrupted training with other settings ({note['plan']}); "
                 "give them again, or remove the file"
@@ -73,14 +80,14 @@ class State:
             number, _, moment = name.partition(".")
             whole["state"].setdefault(int(number), {})[moment] = tensor
         self.optimiser.load_state_dict(whole)
-        points: list[list[float]] = json.loads(note["points"])
         return points
 
 
-def _comparable(plan: Any) -> dict[str, Any]:
-    plain = {k: v for k, v in asdict(plan).items() if k not in NOT_PART_OF_THE_ANSWER}
-    comparable: dict[str, Any] = json.loads(json.dumps(plain))
-    return comparable
+def comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a plan decides on the answer, as it comes back from JSON."""
+    plain = {k: v for k, v in plan.items() if k not in NOT_PART_OF_THE_ANSWER}
+    found: dict[str, Any] = json.loads(json.dumps(plain))
+    return found
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

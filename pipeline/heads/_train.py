@@ -176,24 +176,20 @@ class Batches:
 
 
 def _solve(head: LinearHead, job: Job, plan: Plan) -> History:
-    """Solve for each penalty, then for the chosen one with the validation segments included."""
+    """Solve for each penalty, then for the best one with the validation segments included."""
     history = History("l2")
     problem = Problem.of(head, Batches(job.data, job.train, plan))
     fixed = head.l2 or (plan.chosen[0] if plan.chosen else 0.0)
-    if fixed:
-        loss = problem.solve(fixed)
-        history.points.append(Point(fixed, loss, *validate(head, job, plan)))
-        history.chosen = fixed
-        return history
-    if not job.validation:
+    if not fixed and not job.validation:
         raise ValueError("a penalty can only be chosen on validation segments")
-    for l2 in PENALTIES:
+    for l2 in (fixed,) if fixed else PENALTIES:
         point = Point(l2, problem.solve(l2), *validate(head, job, plan))
         history.points.append(point)
         job.watch("", point)
     history.chosen = best(history.points).at
-    everything = [*job.train, *job.validation]
-    Problem.of(head, Batches(job.data, everything, plan)).solve(history.chosen)
+    if job.validation:
+        everything = [*job.train, *job.validation]
+        Problem.of(head, Batches(job.data, everything, plan)).solve(history.chosen)
     return history
 
 

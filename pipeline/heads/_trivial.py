@@ -8,7 +8,6 @@ reason that has nothing to do with actions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from pipeline.heads._examples import Examples
 from pipeline.heads._nested import Candidate
 from pipeline.sources import SourceOptions, Sources
 from pipeline.store import FeatureSet
+from pipeline.store.spans import Span
 
 CANDIDATE = Candidate("average", {"pool": "mean"})
 
@@ -51,7 +51,7 @@ def facts(
     chosen = [place[key] for key in keys]
     columns = [
         np.log1p(items["frames_decoded"][chosen].astype(np.float64)),
-        np.log1p([float(np.ptp(features[key].seconds)) for key in keys]),
+        np.log1p([_seconds(features, span) for span in features.spans(keys)]),
     ]
     words = "length"
     if videos:
@@ -64,6 +64,11 @@ def facts(
     plain = plain - plain.mean(0)
     first, second = np.triu_indices(plain.shape[1])
     return np.concatenate([plain, plain[:, first] * plain[:, second]], 1), words
+
+
+def _seconds(features: FeatureSet, span: NDArray[np.int64]) -> float:
+    """From the start of the first row to the end of the last."""
+    return float(np.ptp(features.reader.seconds(Span(*span.tolist()))))
 
 
 def _sizes(
@@ -91,4 +96,5 @@ def _sizes(
 def as_examples(data: Examples, found: NDArray[np.float64]) -> Examples:
     """Return the same segments with one row each: their facts."""
     rows = tuple(torch.from_numpy(row).float().unsqueeze(0) for row in found)
-    return replace(data, streams=("facts",), rows=(rows,))
+    known = data.known_of(range(len(data)))
+    return Examples(**known, task=data.task, streams=("facts",), rows=(rows,))

@@ -29,7 +29,7 @@ from manifests import Manifest
 from pipeline.errors import UsageError
 from pipeline.heads._buffers import Buffers
 from pipeline.heads._head import Batch
-from pipeline.heads._labels import Labels, targets_of
+from pipeline.heads._labels import Labels, some, targets_of
 from pipeline.store import FeatureSet, FeatureStore
 from pipeline.store.joining import JoinedRows
 
@@ -154,8 +154,8 @@ class FeatureDataset(Dataset[Sample]):
     split : str, optional
         Only segments of this split.
     classes : sequence of str, optional
-        Class names in index order, for instance those of the training set; the manifest's, or the
-        sorted names found, when absent.
+        Class names in index order; when absent the manifest's, or the sorted names found in all
+        its splits, so that every split numbers them alike.
     labelled : bool
         Demand a label for each segment; False gives target -1 (or zeros) where there is none.
     in_memory : bool
@@ -167,7 +167,7 @@ class FeatureDataset(Dataset[Sample]):
         One entry per segment, in the order of the manifest (of the keys without one).
     classes : tuple of str
     multi_label : bool
-        True when any segment has several labels: targets are then ones and zeros per class.
+        True when any segment of any split has several labels: targets are then ones and zeros.
     targets : Tensor, (n,) int64, or (n, C) float32
     lengths : array, (n,) int64
         Rows of each segment.
@@ -185,7 +185,8 @@ class FeatureDataset(Dataset[Sample]):
     Raises
     ------
     UsageError
-        When nothing is left, a label is missing, or a label is not among `classes`.
+        When nothing is left (the message says why), a label is missing, or a label is not among
+        `classes`.
     StoreError
         When there is no such store or recipe.
     """
@@ -206,17 +207,14 @@ class FeatureDataset(Dataset[Sample]):
         self.recipes = tuple(features.name for features in sets)
         if isinstance(manifest, (str, Path)):
             manifest = manifests.load(Path(manifest))
-        wanted = Labels.of_store(sets[0]) if manifest is None else Labels.of_manifest(manifest)
-        wanted = wanted.of_split(split)
+        listed = Labels.of_store(sets[0]) if manifest is None else Labels.of_manifest(manifest)
+        wanted = listed.of_split(split)
         labels, self.reader, self.coverage = _joined(sets, wanted)
         if not labels.keys:
-            raise UsageError(
-                f"{out}: of {len(wanted.keys)} segments asked for, none has features of "
-                f"{', '.join(self.recipes)}; extract them first, or choose another manifest"
-            )
+            raise UsageError(f"{out}: {_why_none(len(wanted.keys), self.coverage)}")
         self.keys, self.groups, self.splits = labels.keys, labels.groups, labels.splits
-        self.multi_label = any(len(names) > 1 for names in labels.names)
-        self.classes = tuple(classes) or labels.classes or labels.found()
+        self.multi_label = any(len(names) > 1 for names in listed.names)
+        self.classes = tuple(classes) or listed.classes or listed.found()
         self.targets = targets_of(labels, self.classes, self.multi_label, labelled)
         self.lengths, self.shards = self.reader.lengths, self.reader.shards
         self.dims = self.reader.dims
@@ -258,10 +256,7 @@ class FeatureDataset(Dataset[Sample]):
     def _batch(self, recipe: int, numbers: Sequence[int], longest: int) -> Tensor:
         shape = (len(numbers), longest, self.dims[recipe])
         padded = self._buffers.take(shape, self.reader.dtype(recipe))
-        for place, number in enumerate(numbers):
-            length = self.lengths[number]
-            self.reader.read(recipe, number, padded[place, :length])
-            padded[place, length:] = 0
+        self.reader.padded(recipe, numbers, padded)
         return torch.from_numpy(padded).float()
 
     def _load(self) -> list[list[Tensor]]:
@@ -288,6 +283,24 @@ def _joined(sets: Sequence[FeatureSet], wanted: Labels) -> tuple[Labels, JoinedR
         unmatched=dict(zip(absent, reader.unmatched, strict=True)),
     )
     return labels, reader, coverage
+
+
+def _why_none(wanted: int, coverage: Coverage) -> str:
+    """Say why no segment is left, with counts."""
+    lacking = [f"{len(keys)} are not in {name}" for name, keys in coverage.absent.items() if keys]
+    what = f"of {wanted} segments asked for, none can be used"
+    if not coverage.empty:
+        return (
+            f"{what}: {', '.join(lacking) or 'the list is empty'}; extract them first, or choose "
+            "another manifest"
+        )
+    if len(coverage.absent) == 1:
+        return f"{what}: {', '.join([*lacking, f'{len(coverage.empty)} have no row'])}"
+    apart = f"{len(coverage.empty)} have no row that starts at the same time under all recipes"
+    return (
+        f"{what}: {', '.join([*lacking, apart])} ({some(coverage.empty)}); rows are joined by "
+        "their start: extract with strides and rates that meet, or use the recipes one by one"
+    )
 
 
 class ShardSampler(Sampler[int]):

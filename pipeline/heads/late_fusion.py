@@ -9,6 +9,7 @@ streams' rows put side by side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -109,16 +110,25 @@ def build(task: Task, dims: Sequence[int], settings: Mapping[str, str]) -> Head:
     if chosen.fuse == "learned":
         return build_head(chosen.base, task, dims, rest)
     heads = [build_head(chosen.base, task, [dim], rest) for dim in dims]
-    return LateFusion(task, heads, _weights(chosen.weights, len(dims)), chosen.average == "logits")
+    return LateFusion(
+        task, heads, parse_weights(chosen.weights, len(dims)), chosen.average == "logits"
+    )
 
 
-def _weights(text: str, streams: int) -> list[float]:
+def parse_weights(text: str, streams: int) -> list[float]:
+    """Return the weights that a text such as ``1:1.5`` gives streams; empty weighs all alike.
+
+    Raises
+    ------
+    UsageError
+        When it is not one number of at least 0 for each, or all are 0.
+    """
     parts = text.split(":") if text else ["1"] * streams
     try:
         weights = [float(part) for part in parts]
     except ValueError:
         weights = []
-    if len(weights) != streams or min(weights) < 0 or sum(weights) <= 0:
+    if len(weights) != streams or min(weights) < 0 or not 0 < sum(weights) < math.inf:
         raise UsageError(
             f"weights is {text!r}, expected {streams} numbers of at least 0 such as 1:1.5"
         )

@@ -56,9 +56,9 @@ class JoinedRows:
         self.dims = tuple(features.dim for features in sets)
         self.shards = self._spans[0][:, 0]
         self.lengths = self._spans[0][:, 2].copy()
+        found = [int(spans[:, 2].sum()) for spans in self._spans]
         if len(sets) > 1:
             self._join()
-        found = (int(spans[:, 2].sum()) for spans in self._spans)
         self.unmatched = tuple(rows - int(self.lengths.sum()) for rows in found)
 
     def read(self, recipe: int, segment: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -86,6 +86,29 @@ class JoinedRows:
         out[...] = rows
         return out
 
+    def padded(self, recipe: int, segments: Sequence[int], out: NDArray[Any]) -> None:
+        """Read the joined rows of segments side by side under one recipe, zeros after each.
+
+        Parameters
+        ----------
+        recipe : int
+            Its number, in the order given.
+        segments : sequence of int
+        out : array, shape (n, T, D), contiguous, of the recipe's dtype
+            Where to put them; no segment has more than T rows.
+
+        Raises
+        ------
+        StoreError
+            When the store has changed since it was opened.
+        """
+        spans = self._spans[recipe][segments]
+        scattered = [place for place, segment in enumerate(segments) if segment in self._picked]
+        spans[scattered, 2] = 0
+        self._readers[recipe].padded(spans, out)
+        for place in scattered:
+            self.read(recipe, segments[place], out[place, : self.lengths[segments[place]]])
+
     def seconds(self, segment: int) -> NDArray[np.float64]:
         """Read what the joined rows cover under the first recipe, shape (rows, 2)."""
         seconds = self._readers[0].seconds(Span(*self._spans[0][segment].tolist()))
@@ -107,8 +130,14 @@ class JoinedRows:
             common = starts[0]
             for other in starts[1:]:
                 common = np.intersect1d(common, other)
-            self._picked[segment] = [np.flatnonzero(np.isin(each, common)) for each in starts]
             self.lengths[segment] = len(common)
+            picked = [np.flatnonzero(np.isin(each, common)) for each in starts]
+            if all(len(each) == np.ptp(each) + 1 for each in picked if len(each)):
+                for spans, each in zip(self._spans, picked, strict=True):
+                    spans[segment, 1:] += each[0] if len(each) else 0, 0
+                    spans[segment, 2] = len(common)
+            else:
+                self._picked[segment] = picked
 
 
 def _starts(seconds: NDArray[np.float64]) -> NDArray[np.void]:

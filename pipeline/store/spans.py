@@ -80,6 +80,7 @@ class SpanReader:
         self.dim: int = dim
         self.dtype: np.dtype[Any] = _DTYPES[itemsize]
         self._row_bytes = itemsize * self.dim
+        self._starts = [shard.features_offset for shard in self._shards]
         self._files: OrderedDict[int, int] = OrderedDict()
         self._owner = os.getpid()
 
@@ -101,16 +102,43 @@ class SpanReader:
         if out is None:
             out = np.empty((span.rows, self.dim), self.dtype)
         if span.rows:
-            start = self._shards[span.shard].features_offset + span.first * self._row_bytes
-            self._fill(span.shard, out, start)
+            start = self._starts[span.shard] + span.first * self._row_bytes
+            self._fill(span.shard, out.data.cast("B"), start)
         return out
+
+    def padded(self, spans: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Read segments side by side into one array, zeros after each.
+
+        They are read in the order in which they stand on the disk.
+
+        Parameters
+        ----------
+        spans : array, shape (n, 3)
+            One `Span` a row.
+        out : array, shape (n, T, D), contiguous, of `dtype`
+            Where to put them; no segment has more than T rows.
+
+        Raises
+        ------
+        StoreError
+            When a shard has changed or gone since the index was read.
+        """
+        data = out.view(np.uint8).reshape(-1)
+        room, stride = data.data, out.strides[0]
+        listed = spans.tolist()
+        for place in np.lexsort((spans[:, 1], spans[:, 0])).tolist():
+            shard, first, rows = listed[place]
+            begin = place * stride
+            end = begin + rows * self._row_bytes
+            self._fill(shard, room[begin:end], self._starts[shard] + first * self._row_bytes)
+            data[end : begin + stride] = 0
 
     def seconds(self, span: Span) -> NDArray[np.float64]:
         """Read what each row covers, shape (rows, 2), in seconds."""
         out: NDArray[np.float64] = np.empty((span.rows, 2), np.float64)
         if span.rows:
             start = self._shards[span.shard].seconds_offset + span.first * SECONDS_ROW_BYTES
-            self._fill(span.shard, out, start)
+            self._fill(span.shard, out.data.cast("B"), start)
         return out
 
     def close(self) -> None:
@@ -125,15 +153,12 @@ class SpanReader:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": OrderedDict()}
 
-    def _fill(self, shard: int, out: NDArray[Any], start: int) -> None:
+    def _fill(self, shard: int, out: memoryview, start: int) -> None:
         try:
             descriptor = self._open(shard)
-            got = os.preadv(descriptor, [out.data], start)
-            if got == out.nbytes:
-                return
-            rest = out.data.cast("B")
-            while got < len(rest):
-                more = os.preadv(descriptor, [rest[got:]], start + got)
+            got = os.preadv(descriptor, [out], start)
+            while got < len(out):
+                more = os.preadv(descriptor, [out[got:]], start + got)
                 if not more:
                     raise self._changed(shard, "shorter than it was")
                 got += more

@@ -9,9 +9,11 @@ system), which a busy machine moves less than wall time. Ways:
 group        one HDF5 group per video, ``f[key]["features"][:]``
 by name      our shards through h5py, ``file["features"][first:last]``
 handle       the same with the dataset object kept
-... + pad    and padded to one (64, T, 1024) tensor, as a network takes it
+... + pad    and collated as a network takes them: one (64, T, 1024) tensor, mask, targets
 rows         our reader into memory that is used again
-batch        `FeatureDataset`, padded tensor with its mask
+batch        `FeatureDataset`: the same tensor, mask and targets
+
+Like is compared with like: `batch` with the ways that pad, `rows` with those that do not.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def make(out: Path, videos: int) -> None:
             video=key,
             start_seconds=0,
             end_seconds=rows,
-            label="a",
+            label=f"class {number % 10}",
             features=Features(vectors, seconds),
         )
         by_bucket.setdefault(store.bucket(key), []).append(row)
@@ -66,8 +68,11 @@ def make(out: Path, videos: int) -> None:
                 file.create_group(row.key)["features"] = row.features.vectors
 
 
-def padded(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    return pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
+def collated(arrays: Sequence[np.ndarray], targets: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """What anybody's `collate_fn` does with ragged arrays."""
+    rows = pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True)
+    lengths = torch.tensor([len(array) for array in arrays])
+    return rows, torch.arange(rows.shape[1]) < lengths[:, None], torch.tensor(targets)
 
 
 def ways_of(out: Path, data: FeatureDataset) -> dict[str, Way]:
@@ -96,14 +101,15 @@ def ways_of(out: Path, data: FeatureDataset) -> dict[str, Way]:
             kept[first:last] for _, kept, first, last in map(places.get, keys)
         ],
     }
-    ways |= {f"{name} + pad": _then_pad(way) for name, way in ways.items()}
+    targets = dict(zip(data.keys, data.targets.tolist(), strict=True))
+    ways |= {f"{name} + pad": _then_collate(way, targets) for name, way in ways.items()}
     ways["rows"] = rows
     ways["batch"] = lambda numbers, keys: data.__getitems__(numbers)
     return ways
 
 
-def _then_pad(way: Way) -> Way:
-    return lambda numbers, keys: padded(way(numbers, keys))
+def _then_collate(way: Way, targets: dict[str, int]) -> Way:
+    return lambda numbers, keys: collated(way(numbers, keys), [targets[key] for key in keys])
 
 
 def check(ways: dict[str, Way], numbers: list[int], keys: list[str]) -> None:
@@ -113,7 +119,10 @@ def check(ways: dict[str, Way], numbers: list[int], keys: list[str]) -> None:
         for left, right in zip(expected, ways[name](numbers, keys), strict=True):
             np.testing.assert_array_equal(left, right, name)
     batch = ways["batch"](numbers, keys)
-    assert torch.equal(batch.rows[0], padded(expected))
+    ours = (batch.rows[0], batch.mask, batch.targets)
+    for name in ("group + pad", "by name + pad", "handle + pad"):
+        for left, right in zip(ours, ways[name](numbers, keys), strict=True):
+            assert torch.equal(left, right), name
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ from pipeline.frames import Features
 from pipeline.heads import checkpoint
 from pipeline.heads._head import build
 from pipeline.heads._train import Job, Plan, fit, predict
+from pipeline.job import Settings
+from pipeline.predict_head import set_up
 
 
 @pytest.fixture
@@ -40,6 +42,13 @@ def test_a_loaded_head_predicts_the_same(saved):
     found = checkpoint.predict_features(folder, features_of(data, 7))
     np.testing.assert_allclose(found, expected, atol=1e-7)
     np.testing.assert_array_equal(trained.probabilities(features_of(data, 7)), found)
+
+
+def test_a_note_whose_recipes_are_none_is_refused(saved):
+    with pytest.raises(
+        UsageError, match=r"a recipe that no release wrote \(KeyError\('settings'\)"
+    ):
+        set_up(checkpoint.load(saved[2]), Settings(), {})
 
 
 def test_streams_that_do_not_fit_are_refused(saved):

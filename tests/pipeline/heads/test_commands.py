@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import click
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.provenance import Recipe
 from pipeline.store import FeatureStore, RecipeShards, SegmentRow, Store
 
 RGB, FLOW = "efficientnet-lite0", "efficientnet-lite0-flow"
+CLASSES = ("fold", "pull", "wave")
 
 
 def table_of(path):
@@ -88,11 +90,27 @@ def test_an_interrupted_training_goes_on_to_the_same_head(feature_store, tmp_pat
         run_raising(train, *flags, "-c", tmp_path / "cut")
     monkeypatch.setattr(_run, "fit", real)
     assert (tmp_path / "cut" / "working").exists()
-    with pytest.raises(UsageError, match="an interrupted training of something else"):
+    with pytest.raises(UsageError, match=r"something else \(another seed\)"):
         run(train, *flags, "-c", tmp_path / "cut", "--seed", 5)
+    with pytest.raises(UsageError, match=r"something else \(another labels\)"):
+        run(train, *flags, "-c", tmp_path / "cut", "-m", other_labels(tmp_path / "list.csv"))
     run(train, *flags, "-c", tmp_path / "cut")
     one, other = ((tmp_path / n / "head.safetensors").read_bytes() for n in ("whole", "cut"))
     assert one == other
+
+
+def test_wrong_flags_leave_nothing_behind(feature_store, tmp_path):
+    flags = ("-f", feature_store, "-e", FLOW, "-c", tmp_path / "head", "--head")
+    for wrong in (("lstm", "--set", "hiden=4"), ("average", "--folds", "six")):
+        with pytest.raises(UsageError, match="expected"):
+            run(train, *flags, *wrong)
+    assert not (tmp_path / "head").exists()
+
+
+def other_labels(path):
+    lines = [f"v{k:02d},{CLASSES[(k + 1) % 3]},g{k // 6}" for k in range(30)]
+    path.write_text("\n".join(["video,label,group", *lines]) + "\n")
+    return path
 
 
 def run_raising(command, *args):
@@ -125,8 +143,15 @@ def test_compare_prints_chance_trivial_and_every_row(feature_store, tmp_path):
     by_row = {(r["row"], r["head"]): r for r in rows}
     flow = float(by_row["two-stream, flow", "mean"]["top-1"])
     assert flow > float(by_row["two-stream, RGB", "mean"]["top-1"])
-    assert len(rows) == 14
-    assert page.read_text().count("<tr") == 15
+    assert len(rows) == 18
+    assert page.read_text().count("<tr") == 19
+    both = {head: float(r["top-1"]) for (row, head), r in by_row.items() if row.endswith("both")}
+    assert both["mean; weights chosen inside"] >= flow - 0.04, "noise must not outvote the flow"
+    shares = by_row["two-stream, both", "mean; weights chosen inside"]["chosen by fold"].split("; ")
+    assert len(shares) == 2
+    for share in shares:
+        rgb, flow_share = map(float, share.split(":"))
+        assert flow_share >= 0.5 and rgb + flow_share == pytest.approx(1)
 
 
 def test_several_seeds_show_their_spread(feature_store):
@@ -190,7 +215,6 @@ def test_streams_that_do_not_line_up_are_still_fused_by_score(feature_store):
     """Shifted rows have no common start: learned fusion is left out and named, the rest stands."""
     store = FeatureStore(feature_store)
     shifted = Recipe(FLOW, {**store[FLOW].recipe["settings"], "min_coverage": 0.5})
-    shards = RecipeShards.create(feature_store, shifted)
     items = store[FLOW].items
     rows = []
     for k, key in enumerate(items["key"].tolist()):
@@ -200,10 +224,70 @@ def test_streams_that_do_not_line_up_are_still_fused_by_score(feature_store):
                        end_seconds=float("nan"), label=items["label"][k], group=items["group"][k],
                        features=Features(vectors, seconds + 0.08))
         )  # fmt: skip
-    whole = Store.open(feature_store)
-    for bucket in range(2):
-        shards.commit(bucket, [r for r in rows if whole.bucket(r.key) == bucket], [], {})
+    put_all(feature_store, shifted, rows)
     result = run(compare, "-f", feature_store, "-e", store.folder(RGB), "-e", shifted.folder,
                  "--heads", "average,late-fusion", "--inner", 2, "--folds", 2)  # fmt: skip
     assert "left out: two-stream, both, learned fusion" in result.output
     assert "mean; scores averaged" in result.output
+
+
+def put_all(out, recipe, rows):
+    store, shards = Store.open(out), RecipeShards.create(out, recipe)
+    for bucket in range(2):
+        shards.commit(bucket, [r for r in rows if store.bucket(r.key) == bucket], [], {})
+
+
+def several_labels(path):
+    """A list in which every sixth segment has a second label."""
+    lines = ["video,label,group"]
+    for k in range(30):
+        label = CLASSES[k % 3] + ("|wave" if k % 6 == 0 else "")
+        lines.append(f"v{k:02d},{label},g{k // 6}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_compare_takes_several_labels_a_segment(feature_store, tmp_path):
+    listed = several_labels(tmp_path / "list.csv")
+    result = run(compare, "-f", feature_store, "-m", listed, "--heads", "average,late-fusion",
+                 "--inner", 2, "--folds", 2, "--csv", tmp_path / "new" / "t.csv")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = {(r["row"], r["head"]): r for r in rows_of(tmp_path / "new" / "t.csv")}
+    chance = rows["chance", "a guess"]
+    labels = 35 / 30  # mean number of a segment's labels
+    assert float(chance["hit@1"]) == pytest.approx(labels / 3, abs=1e-3)
+    assert float(chance["mAP"]) == pytest.approx(labels / 3, abs=1e-3)
+    flow = rows["two-stream, flow", "mean"]
+    assert float(flow["hit@1"]) > 0.9 and float(flow["mAP"]) > 0.9
+    fused = rows["two-stream, both", "mean; weights chosen inside"]
+    assert float(fused["mAP"]) > float(rows["two-stream, RGB", "mean"]["mAP"])
+
+
+def test_features_too_large_for_memory_give_the_same_table(feature_store):
+    flags = ("-f", feature_store, "--heads", "average", "--inner", 2, "--folds", 2)
+    one, other = (run(compare, *flags, *memory).output for memory in ((), ("--memory", 0)))
+    assert without_times(one) == without_times(other)
+
+
+def without_times(text):
+    return re.sub(r" +\d+\.\d(?=\n|$)", "", text)
+
+
+def test_common_segments_are_numbered_alike_in_every_recipe(feature_store):
+    """A recipe that lacks a class names its own classes 0 and 1; the table must not mix them up."""
+    store = FeatureStore(feature_store)
+    fewer = Recipe(FLOW, {**store[FLOW].recipe["settings"], "min_coverage": 0.5})
+    items = store[FLOW].items
+    rows = [
+        SegmentRow(key=key, video=items["video"][k], start_seconds=0.0, end_seconds=float("nan"),
+                   label=items["label"][k], group=items["group"][k], features=store[FLOW][key])
+        for k, key in enumerate(items["key"].tolist()) if items["label"][k] != "fold"
+    ]  # fmt: skip
+    put_all(feature_store, fewer, rows)
+    result = run(compare, "-f", feature_store, "-e", store.folder(FLOW), "-e", fewer.folder,
+                 "--common", "--heads", "average", "--inner", 2, "--folds", 2)  # fmt: skip
+    lines = [
+        line for line in result.output.splitlines() if re.match("two-stream, flow .*mean  ", line)
+    ]
+    assert len(lines) == 2
+    assert len({re.search(r"\d\.\d{3}", line).group() for line in lines}) == 1, lines

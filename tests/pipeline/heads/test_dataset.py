@@ -159,7 +159,7 @@ def test_bad_input_is_named(out):
         FeatureDataset(out, "rgb", split="test")
     with pytest.raises(UsageError, match=f"2 segments have no label: {key_of(0)}, {key_of(1)}"):
         FeatureDataset(out, "rgb", manifest_of(segment(0), segment(1), segment(2, "a")))
-    with pytest.raises(UsageError, match="of 1 segments asked for, none has features"):
+    with pytest.raises(UsageError, match="of 1 segments asked for, none can be used: 1 are not in"):
         FeatureDataset(out, "rgb", manifest_of(segment(99, "a")))
     with pytest.raises(StoreError, match="no recipe or extractor 'x'"):
         FeatureDataset(out, "x")
@@ -177,6 +177,34 @@ def test_segments_that_cannot_be_used_are_counted(out):
     both = FeatureDataset(out, ["rgb", "flow"])
     assert both.coverage.absent[both.recipes[1]] == ("alone_0", "empty_0")
     assert both.coverage.empty == ("apart_0",) and len(both) == SEGMENTS
+
+
+def test_no_segment_left_says_why(out):
+    key = "apart_0_000000_000010"
+    put(out, RGB, key, [0.0], label="run")
+    put(out, FLOW, key, [5.0], label="run")
+    apart = Segment(video="apart_0", start_ms=0, end_ms=10_000, labels=("run",))
+    wanted = manifest_of(apart, segment(99, "run"))
+    why = (
+        r"of 2 segments asked for, none can be used: 1 are not in rgb-\w+, 1 are not in flow-\w+, "
+        r"1 have no row that starts at the same time under all recipes \(apart_0"
+    )
+    with pytest.raises(UsageError, match=why):
+        FeatureDataset(out, ["rgb", "flow"], wanted)
+
+
+def test_every_split_numbers_classes_and_labels_alike(out):
+    """Labels of one split only, and two labels in one split only, change nothing in the other."""
+    manifest = manifest_of(
+        segment(0, "b", split="train"),
+        segment(1, "c", "b", split="train"),
+        segment(2, "c", split="val"),
+        segment(3, "a", split="val"),
+    )
+    train, val = (FeatureDataset(out, "rgb", manifest, split) for split in ("train", "val"))
+    assert train.classes == val.classes == ("a", "b", "c")
+    assert train.targets.tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert val.multi_label and val.targets.tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 def test_collate_pads_and_masks(out):

@@ -7,6 +7,23 @@ from pipeline.heads import _evaluate
 
 P = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.3, 0.3, 0.4], [0.1, 0.8, 0.1]])
 T = np.array([0, 0, 2, 2])
+SEVERAL = np.array([[1, 0, 1], [1, 1, 0], [0, 1, 0], [0, 1, 0]], np.float32)
+
+
+def test_one_true_label_of_several_is_correct():
+    assert _evaluate.correct(P, SEVERAL).tolist() == [1, 1, 0, 1]
+    assert _evaluate.correct(P, T).tolist() == [1, 0, 1, 0]
+
+
+def test_the_figure_over_classes_suits_the_labels():
+    assert _evaluate.over_classes(P, T) == pytest.approx((0.5 + 0.5) / 2)
+    assert _evaluate.over_classes(P, SEVERAL) == _evaluate.summary(P, SEVERAL)["map"]
+
+
+def test_a_single_group_leaves_everything_within_noise():
+    found = _evaluate.bootstrap(np.array([1.0, 0.0, 1.0]), ["a", "a", "a"])
+    assert found.value == pytest.approx(2 / 3) and np.isnan([found.low, found.high]).all()
+    assert found.holds_zero
 
 
 def test_top_k_by_hand():

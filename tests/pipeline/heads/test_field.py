@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 import extractors
-from pipeline.heads._field import Effort, Stream, count_parameters, entries, pairs
+from pipeline.errors import UsageError
+from pipeline.heads._field import CHOSEN, Effort, Stream, count_parameters, entries, pairs
 
 
 def stream(name: str, weights: str | None = None) -> Stream:
@@ -77,16 +78,33 @@ def test_every_head_is_tried_and_fusions_point_at_their_parts():
     listed = entries(streams, Effort())
     assert [e.row for e in listed] == (
         ["single frame", "ConvNet+LSTM"] + ["two-stream, RGB"] * 2
-        + ["two-stream, flow"] * 3 + ["two-stream, both"] * 5
+        + ["two-stream, flow"] * 3 + ["two-stream, both"] * 9
     )  # fmt: skip
     for entry in listed:
         assert bool(entry.candidates) != bool(entry.fused)
         for k in entry.fused:
             assert set(listed[k].streams) < set(entry.streams)
-    four = next(e for e in listed if "all four" in e.head)
+    four = next(e for e in listed if "four scores" in e.head)
     assert sorted(listed[k].head for k in four.fused) == (
         ["LSTM", "LSTM", "pooled, chosen inside", "pooled, chosen inside"]
     )
+
+
+def test_weights_of_a_fusion_stand_beside_equal_ones():
+    streams = [stream("i3d-rgb", "x"), stream("i3d-flow", "x")]
+    effort = Effort(heads=("average", "late-fusion"), fusion=("1:1.5", CHOSEN))
+    means = [e for e in entries(streams, effort) if e.fused and e.head.startswith("mean;")]
+    assert [(e.weights, e.head) for e in means] == [
+        ("", "mean; scores averaged"),
+        ("1:1.5", "mean; scores averaged 1:1.5"),
+        (CHOSEN, "mean; weights chosen inside"),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"heads": ("svm",)}, {"heads": ()}, {"fusion": ("1:2:3",)}])
+def test_an_effort_that_means_nothing_is_refused(wrong):
+    with pytest.raises(UsageError, match=r"expected (some of average|2 numbers)"):
+        Effort(**wrong)
 
 
 def test_heads_can_be_left_out():

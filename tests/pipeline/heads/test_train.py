@@ -140,6 +140,13 @@ def test_an_interrupted_descent_goes_on_bit_for_bit(make_examples, tmp_path):
         assert torch.equal(one, other)
 
 
+def test_a_state_that_is_none_is_refused(make_examples, tmp_path):
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(b"half a fi")
+    with pytest.raises(UsageError, match="not the state of a training"):
+        fit(new_lstm(make_examples()), job_of(make_examples(), state=state), FAST)
+
+
 def test_a_state_of_another_plan_is_refused(make_examples, tmp_path):
     data = make_examples()
     state = tmp_path / "state.safetensors"
