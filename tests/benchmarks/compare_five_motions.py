@@ -31,7 +31,7 @@ def main() -> None:
     """Make, extract, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("five-motions"))
-    parser.add_argument("--per-class", type=int, default=6)
+    parser.add_argument("--per-class", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--extract", nargs=argparse.REMAINDER, default=[])
     flags = parser.parse_args()

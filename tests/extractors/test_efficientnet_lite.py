@@ -149,21 +149,39 @@ def test_parameter_counts():
     assert sum(p.numel() for p in flow.parameters()) == 4_652_008 + 17 * 32 * 9
 
 
-def test_flow_stem_is_the_mean_over_colours():
-    rgb = plain().net.stem.conv.weight
-    flow = plain("efficientnet-lite0-flow").net.stem.conv.weight
-    assert flow.shape == (32, 20, 3, 3)
-    for channel in range(20):
-        assert torch.allclose(flow[:, channel], rgb.mean(1), atol=1e-7)
-
-
-def test_a_steady_motion_of_0_6_pixels_drives_the_stem_as_a_white_picture_does():
+@pytest.mark.parametrize("motion_px", [(0.6, 0), (-0.6, 0), (0, 0.6), (0, -0.6), (0.3, -0.15)])
+@pytest.mark.parametrize("frames", [10, 4])
+def test_motion_in_x_is_red_and_in_y_green(motion_px, frames):
+    """0.6 px a frame is a full red or green; blue and stillness are the middle of the range."""
     spec = extractors.spec("efficientnet-lite0-flow")
-    rgb, flow = plain().net.stem.conv, plain("efficientnet-lite0-flow").net.stem.conv
-    white = torch.full((1, 3, 8, 8), (255 - 127) / 128)
-    motion = torch.full((1, 20, 8, 8), 0.6 / spec.normalisation.std[0])
+    rgb, flow = plain().net.stem.conv, plain(spec.name, window=str(frames)).net.stem.conv
+    colour = torch.tensor([motion_px[0] / 0.6, motion_px[1] / 0.6, 0.0])
+    stack = torch.tensor(motion_px * frames) / spec.normalisation.std[0]
     with torch.inference_mode():
-        assert torch.allclose(flow(motion), rgb(white), atol=1e-5)
+        seen = rgb(colour.view(1, 3, 1, 1).expand(1, 3, 8, 8))
+        assert torch.allclose(flow(stack.view(1, -1, 1, 1).expand(1, -1, 8, 8)), seen, atol=1e-5)
+
+
+def test_motions_of_one_sum_are_told_apart():
+    """Filters averaged over the colours, as networks to be trained start from, cannot do it."""
+    extractor = extractors.build(extractors.spec("efficientnet-lite0-flow"))
+
+    def row(x, y):
+        field = np.broadcast_to(np.array([x, y], np.float32), (256, 256, 2))
+        return extractor([[field] * 10])[0, 0].astype(np.float64)
+
+    right = row(1, 0)
+    for other in (row(0, 1), row(2, -1), row(-1, 0)):
+        assert reference.relative_error(right, other) > 0.1
+
+
+def test_filters_of_flow_are_taken_as_they_are():
+    own = plain("efficientnet-lite0-flow").net.state_dict()
+    own["stem.conv.weight"] = torch.randn(own["stem.conv.weight"].shape)
+    spec = extractors.spec("efficientnet-lite0-flow")
+    net = efficientnet_lite.network(spec)
+    efficientnet_lite.load(net, spec, own)
+    assert torch.equal(net.net.stem.conv.weight, own["stem.conv.weight"])
 
 
 # PROVENANCE.md's figures: the registry package's own network on the authors' still-picture

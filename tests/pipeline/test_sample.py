@@ -8,7 +8,7 @@ import av
 import click.testing
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 import manifests
 from pipeline.cli.sample import sample as command
@@ -135,7 +135,7 @@ def test_views_of_random_frames_are_distributed_alike():
 
 
 def test_photographs_are_shared_evenly_and_stay_on_one_side():
-    options = SampleOptions(per_class=12)
+    options = SampleOptions(per_class=2 * len(PHOTOGRAPHS))
     videos = plan(options)
     shares = Counter((video.label, video.photograph) for video in videos)
     assert set(shares.values()) == {2} and len(shares) == len(LABELS) * len(PHOTOGRAPHS)
@@ -143,6 +143,13 @@ def test_photographs_are_shared_evenly_and_stay_on_one_side():
     assert len(sides) == len(PHOTOGRAPHS)
     assert {split for _, split in sides} == {"train", "val"}
     assert len({video.identity for video in videos}) == len(videos)
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_photographs_have_texture_where_flow_is_measured(name):
+    grey = np.asarray(photograph(name).convert("L"), np.float64)
+    mean, mean_square = uniform_filter(grey, 16), uniform_filter(grey**2, 16)
+    assert (np.sqrt(np.maximum(mean_square - mean**2, 0)) < 2).mean() < 0.1
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
