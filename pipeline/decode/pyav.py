@@ -58,8 +58,10 @@ UNTAGGED = "bt601"
 SWSCALE_601 = 5
 FULL_RANGE = 2
 
-FRAMES_BEING_CONVERTED = 1
-"""Frames in flight beyond the threads asked for, so that these decode on while one converts."""
+FRAMES_PER_THREAD = 3
+"""Frames in flight for each of several threads, so that none waits while one frame is converted
+or for the frame that it refers to; on 2 cores half as many took 6 % longer, more gained nothing."""
+MOST_FRAMES_IN_FLIGHT = 16  # FFmpeg advises against more
 
 
 class _SeekNotTrusted(Exception):
@@ -88,6 +90,10 @@ def _worth_seeking(info: VideoInfo, start: Fraction) -> bool:
     return indexed and start > info.first_frame_seconds + NEAR_START_SECONDS
 
 
+def _frames_in_flight(threads: int) -> int:
+    return max(threads, min(threads * FRAMES_PER_THREAD, MOST_FRAMES_IN_FLIGHT))
+
+
 class _Pass:
     """One pass over an open file."""
 
@@ -109,7 +115,7 @@ class _Pass:
         self._disposable = disposable_test(context.codec.canonical_name, context.extradata)
         context.thread_count = options.threads
         if options.threads > 1:
-            context.thread_count += FRAMES_BEING_CONVERTED
+            context.thread_count = _frames_in_flight(options.threads)
             context.thread_type = "AUTO"
 
     def seek(self, start: Fraction) -> tuple[Fraction, Iterator[VideoPacket]]:
