@@ -27,6 +27,8 @@ from pipeline.store import FailureRow, RecipeShards
 
 STALL_SECONDS = 300.0
 """No frame, flow or network call came through for so long: the worker hangs."""
+SECONDS_TO_START = 60.0
+"""A worker that never spoke may still be importing torch, from a slow disk or on a busy machine."""
 POLL_SECONDS = 0.25
 DEATHS_ALONE = 2
 DEATHS_UNHEARD = 2
@@ -266,7 +268,7 @@ class Driver:
             for life in self._hanging(now):
                 where = life.segment or f"batch {life.batch.name}"
                 self.listener.say(
-                    f"no sign of life on {where} for {self.stall_seconds:g} s; "
+                    f"no sign of life on {where} for {self._patience([life]):g} s; "
                     "its worker is restarted"
                 )
                 self.pool.restart(life.batch)
@@ -279,7 +281,7 @@ class Driver:
         with self._lock:
             lives = list(self._lives.values())
         if all(now - life.heard <= self.stall_seconds for life in lives):
-            return []
+            return []  # nobody needs to be asked who runs where
         places = self.pool.places()
         workers: dict[str, list[_Life]] = {}
         for life in lives:
@@ -287,11 +289,16 @@ class Driver:
                 workers.setdefault(places[life.batch.name], []).append(life)
         found = []
         for group in workers.values():
-            if all(now - life.heard > self.stall_seconds for life in group):
+            if all(now - life.heard > self._patience(group) for life in group):
                 found.append(next((life for life in group if life.segment), group[0]))
                 for life in group:
                     life.heard = now
         return found
+
+    def _patience(self, group: list[_Life]) -> float:
+        """Longest silence of a worker, by what is known of its batches."""
+        has_spoken = any(life.segment for life in group)
+        return self.stall_seconds if has_spoken else max(self.stall_seconds, SECONDS_TO_START)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
