@@ -27,7 +27,7 @@ from pipeline.store import FailureRow, RecipeShards
 
 STALL_SECONDS = 300.0
 """No frame, flow or network call came through for so long: the worker hangs."""
-SECONDS_TO_START = 60.0
+SECONDS_TO_START = 20.0
 """A worker that never spoke may still be importing torch, from a slow disk or on a busy machine."""
 POLL_SECONDS = 0.25
 DEATHS_ALONE = 2
